@@ -1,0 +1,1 @@
+"""The command line and the Prefect flows; the only package that imports prefect."""

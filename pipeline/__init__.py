@@ -1,0 +1,1 @@
+"""captionmill's work: shards, models, search, metrics and bulk captioning. Knows no orchestrator."""

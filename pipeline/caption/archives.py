@@ -1,0 +1,93 @@
+"""Paths a user gives, as archives with the `source` names that their rows carry."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.caption.folder import Folder
+from pipeline.caption.members import EXTENSIONS, Archive, text_name
+from pipeline.caption.tars import Tar, is_tar
+from pipeline.caption.zips import Zip
+from pipeline.errors import ArchiveError
+
+KINDS = "a folder, a tar (.tar, .tar.gz, WebDataset) or a zip"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive under the name that its rows carry."""
+
+    name: str
+    path: str
+    """Absolute, links resolved."""
+    archive: Archive
+
+
+def open_archive(path: Path, exclude: Path | None = None) -> Archive:
+    """The archive at `path`, its kind told by its content; `exclude` is left out of a folder.
+
+    Raises:
+        ArchiveError: nothing there, not a kind that is read, or damaged from the start.
+    """
+    try:
+        if path.is_dir():
+            return Folder(path, exclude)
+        if not path.exists():
+            raise ArchiveError(f"no archive at {path}; give {KINDS}")
+        if is_tar(path):
+            return Tar(path)
+        if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+            return Zip(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be opened: {error.strerror}") from None
+    if path.suffix.lower().lstrip(".") in EXTENSIONS:
+        raise ArchiveError(f"{path} is a single picture; give the folder it lies in ({KINDS})")
+    raise ArchiveError(f"{path} is none of the archives that are read: {KINDS}")
+
+
+def open_archives(paths: Sequence[Path], exclude: Path | None = None) -> dict[Path, Archive]:
+    """The archives by path as given, in that order; the same archive twice counts once.
+
+    Raises:
+        ArchiveError: see `open_archive`; or an archive without a single picture.
+    """
+    given: dict[str, Path] = {}
+    for path in paths:
+        given.setdefault(os.path.realpath(path), path)
+    archives = {}
+    for path in given.values():
+        archives[path] = open_archive(path, exclude)
+        if not any(member.is_input for member in archives[path].members()):
+            raise ArchiveError(
+                f"{path} holds no pictures: no file with a picture's extension"
+                f" ({', '.join(sorted(EXTENSIONS))}) or with none at all"
+            )
+    return archives
+
+
+def name_sources(archives: Mapping[Path, Archive], known: Mapping[str, str]) -> list[Source]:
+    """The archives under their names in the table.
+
+    A name is the path's last part; where two archives of this run share it, or the table
+    knows it for another archive that still exists, the path as given. `known` is the
+    table's names and the paths they stood for: an archive found there keeps its name.
+    """
+    names_of = {path: name for name, path in known.items()}
+    shared = Counter(_base_name(path) for path in archives)
+    sources = []
+    for path, archive in archives.items():
+        real, base = text_name(os.path.realpath(os.fsencode(path))), _base_name(path)
+        # An archive that was moved is known by its name, once its old place is empty.
+        taken = shared[base] > 1 or (base in known and os.path.exists(known[base]))
+        name = names_of.get(real) or (text_name(os.fsencode(path)) if taken else base)
+        sources.append(Source(name, real, archive))
+    return sources
+
+
+def _base_name(path: Path) -> str:
+    return text_name(os.fsencode(Path(os.path.abspath(path)).name or "/"))

@@ -1,0 +1,146 @@
+"""A folder as an archive: every file below it, sorted; listing takes names and stat alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.caption.members import Archive, Member, Occurrences, skip_reason, text_name
+from pipeline.errors import ArchiveError, ImageError
+
+
+class Folder(Archive):
+    """Files in the order of their raw names, each subfolder where its own name stands.
+
+    Links to files inside the folder are read as the files that they are; links to folders
+    are not followed. `exclude` is a directory that is left out (the table, if it lies here).
+    """
+
+    kind = "folder"
+    gone = "unreadable_file"
+
+    def __init__(self, path: Path, exclude: Path | None = None) -> None:
+        self.root = os.fsencode(os.path.realpath(path))
+        self.exclude = os.fsencode(os.path.realpath(exclude)) if exclude is not None else None
+
+    def members(self) -> Iterator[Member]:
+        """Depth first; nothing but one folder's names is held at a time."""
+        try:
+            stack = [(b"", iter(self._entries(b"")))]
+        except OSError as error:
+            raise ArchiveError(
+                f"the folder {os.fsdecode(self.root)} cannot be listed: {error.strerror}"
+            ) from None
+        occurrences = Occurrences()
+        while stack:
+            prefix, entries = stack[-1]
+            entry = next(entries, None)
+            if entry is None:
+                stack.pop()
+                continue
+            name, _, kind = entry.rpartition(b"\0")
+            relative = prefix + name
+            if kind != b"d":
+                yield self._member(relative, kind, occurrences)
+            elif self._path(relative) != self.exclude:
+                try:
+                    stack.append((relative + b"/", iter(self._entries(relative))))
+                except OSError:
+                    yield _named(relative + b"/", occurrences, code="unreadable_directory")
+
+    def _entries(self, relative: bytes) -> list[bytes]:
+        # One bytes object an entry, `name NUL kind`: names hold no NUL, it sorts below every
+        # other byte, and a folder of a million files fits in memory.
+        with os.scandir(self._path(relative)) as entries:
+            return sorted(entry.name + b"\0" + _kind(entry) for entry in entries)
+
+    def _member(self, relative: bytes, kind: bytes, occurrences: Occurrences) -> Member:
+        if kind == b"o":
+            return _named(relative, occurrences, reason="not_a_regular_file")
+        path, reason = self._path(relative), None
+        if kind == b"l":
+            path = os.path.realpath(path)
+            reason = self._link_reason(path)
+        try:
+            status = os.lstat(path)
+        except OSError:
+            # Vanished between listing and stat, or a link to nothing: reading says so.
+            return _named(relative, occurrences, reason=reason)
+        return _named(relative, occurrences, status.st_size, status.st_mtime_ns, reason=reason)
+
+    def _link_reason(self, target: bytes) -> str | None:
+        if not self._inside(target):
+            return "link_outside_archive"
+        regular = os.path.isfile(target) or not os.path.exists(target)
+        return None if regular else "not_a_regular_file"
+
+    def _inside(self, target: bytes) -> bool:
+        return target.startswith(self.root.rstrip(b"/") + b"/")
+
+    def _path(self, relative: bytes) -> bytes:
+        return os.path.join(self.root, relative) if relative else self.root
+
+    def read(self, member: Member, most: int) -> bytes:
+        """The file's bytes, if it is still a regular file inside the folder."""
+        relative = member.raw if member.raw is not None else member.name.encode()
+        path = self._path(relative)
+        if os.path.islink(path):
+            path = os.path.realpath(path)
+            if not self._inside(path):
+                raise ImageError("unreadable_file", "the file has become a link out of the folder")
+        try:
+            # Not blocking, in case the name is a pipe by now.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ImageError("unreadable_file", "the name is no longer that of a file")
+                if status.st_size > most:
+                    raise too_many_bytes(status.st_size, most)
+                data = file.read(most + 1)
+        except OSError as error:
+            raise ImageError("unreadable_file", _explain(error)) from None
+        if len(data) > most:
+            raise too_many_bytes(len(data), most)
+        return data
+
+
+def too_many_bytes(size: int, most: int) -> ImageError:
+    """The error of a member that is larger than `most`."""
+    return ImageError(
+        "too_many_bytes", f"{size:,} bytes; at most {most:,} are read (caption.max_bytes)"
+    )
+
+
+def _kind(entry: os.DirEntry[bytes]) -> bytes:
+    if entry.is_symlink():
+        return b"l"
+    if entry.is_dir(follow_symlinks=False):
+        return b"d"
+    return b"f" if entry.is_file(follow_symlinks=False) else b"o"
+
+
+def _named(
+    relative: bytes,
+    occurrences: Occurrences,
+    size: int = 0,
+    modified: int = 0,
+    *,
+    reason: str | None = None,
+    code: str | None = None,
+) -> Member:
+    name = text_name(relative)
+    raw = relative if name.encode() != relative else None
+    # A folder has a name once; only an encoded one can meet its literal twin.
+    occurrence = occurrences.next(name) if "%" in name else 0
+    reason = reason or (None if code else skip_reason(name))
+    return Member(name, occurrence, size, modified, reason=reason, code=code, raw=raw)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "the file is gone since it was listed"
+    return f"the file cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown error')})"

@@ -1,0 +1,235 @@
+"""The durable plan: units of consecutive members, in Parquet files that are only ever added.
+
+A rerun lists the archives again and adds units for the keys that the plan does not hold.
+Where members lie is noted too, and checked against the new listing, so that an archive
+that was rewritten meanwhile is read where its members are now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.caption.archives import Source
+from pipeline.caption.members import Member, Sidecar, key_digest
+from pipeline.errors import TableError
+
+CHUNK = 65_536
+"""Members a plan file, about: what is held at a time while listing."""
+
+_SIDECAR = pa.struct([("kind", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+_SCHEMA = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("name", pa.string()),
+        ("occurrence", pa.int32()),
+        ("size", pa.int64()),
+        ("modified", pa.int64()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("code", pa.string()),
+        ("raw", pa.binary()),
+        ("sidecars", pa.list_(_SIDECAR)),
+    ]
+)
+_MEMBER = _SCHEMA.names[1:]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of members of one source; its part's name depends on `id` alone."""
+
+    id: str
+    """Place in the plan, and a digest of the keys."""
+    source: str
+    members: list[Member]
+
+    def keys(self) -> list[tuple[str, str, int]]:
+        """(source, member, occurrence), in order."""
+        return [(self.source, member.name, member.occurrence) for member in self.members]
+
+
+class _Seen(NamedTuple):
+    """What the plan knows of a member; compact, since there may be millions."""
+
+    place: int
+    """Hash of where it lies."""
+    content: int
+    """Hash of its size and time."""
+    pending: bool
+
+
+@dataclass
+class Relisted:
+    """How the archives of this run compare with the plan."""
+
+    added: int = 0
+    changed: int = 0
+    """Captioned members whose size or time is another now; their rows stay."""
+    missing: int = 0
+    """Captioned members that are gone; their rows stay."""
+    moved: dict[bytes, Member] = field(default_factory=dict)
+    """Members not captioned yet that lie elsewhere now, by key digest."""
+    gone: set[bytes] = field(default_factory=set)
+    """Members not captioned yet that are gone, by key digest."""
+
+    def now(self, source: str, member: Member, gone_code: str) -> Member:
+        """A planned member as the archive has it now."""
+        if not (self.moved or self.gone):
+            return member
+        digest = key_digest(source, member.name, member.occurrence)
+        if digest in self.gone and member.is_input:
+            return Member(member.name, member.occurrence, member.size, code=gone_code)
+        return self.moved.get(digest, member)
+
+
+class Plan:
+    """The plan's directory; call `extend` under the table's lock only."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def sources(self) -> dict[str, str]:
+        """Source names and the paths they stood for when they were last planned."""
+        found = {}
+        for path in self._files():
+            metadata = _read_schema(path).metadata or {}
+            found[metadata[b"source"].decode()] = metadata[b"path"].decode()
+        return found
+
+    def units(self) -> Iterator[Unit]:
+        """Every unit, in the order it was planned."""
+        for path in self._files():
+            table = _read(path)
+            source = table.schema.metadata[b"source"].decode()
+            ids = table["unit"].to_pylist()
+            start = 0
+            for end in range(1, len(ids) + 1):
+                if end == len(ids) or ids[end] != ids[start]:
+                    yield Unit(ids[start], source, _members(table.slice(start, end - start)))
+                    start = end
+
+    def unit_rows(self) -> Iterator[tuple[str, str, int]]:
+        """(unit, source, members) of every unit, without reading the members."""
+        for path in self._files():
+            table = _read(path, ["unit"])
+            source = table.schema.metadata[b"source"].decode()
+            for counted in table["unit"].value_counts().to_pylist():
+                yield counted["values"], source, counted["counts"]
+
+    def extend(self, source: Source, unit_size: int, done: set[str], so_far: Relisted) -> None:
+        """List `source` again: add units for what is new, note what else differs in `so_far`.
+
+        `done` are the units whose parts exist. Every file holds whole units and is
+        committed once, so that a plan that was cut short continues as if it had not been.
+        """
+        known = self._known(source.name, done)
+        ordinal = sum(1 for _ in self.unit_rows())
+        per_file = max(CHUNK // unit_size, 1) * unit_size
+        new: list[Member] = []
+        for member in source.archive.members():
+            digest = key_digest(source.name, member.name, member.occurrence)
+            seen = known.pop(digest, None)
+            if seen is None:
+                new.append(member)
+            elif seen.pending and seen.place != _place(member):
+                so_far.moved[digest] = member
+            elif not seen.pending and seen.content != _content(member):
+                so_far.changed += 1
+            if len(new) == per_file:
+                ordinal = self._append(source, new, unit_size, ordinal)
+                so_far.added += len(new)
+                new = []
+        if new:
+            self._append(source, new, unit_size, ordinal)
+            so_far.added += len(new)
+        so_far.gone.update(digest for digest, seen in known.items() if seen.pending)
+        so_far.missing += sum(not seen.pending for seen in known.values())
+
+    def _known(self, source: str, done: set[str]) -> dict[bytes, _Seen]:
+        known = {}
+        for unit in self.units():
+            if unit.source == source:
+                pending = unit.id not in done
+                for member in unit.members:
+                    digest = key_digest(source, member.name, member.occurrence)
+                    known[digest] = _Seen(_place(member), _content(member), pending)
+        return known
+
+    def _append(self, source: Source, members: list[Member], unit_size: int, ordinal: int) -> int:
+        """Commit one more file; the ordinal of the next unit."""
+        units: list[str] = []
+        for start in range(0, len(members), unit_size):
+            group = members[start : start + unit_size]
+            units += [_unit_id(ordinal, source.name, group)] * len(group)
+            ordinal += 1
+        columns = [pa.array(units, pa.string())]
+        for name in _MEMBER:
+            columns.append(pa.array([_cell(m, name) for m in members], _SCHEMA.field(name).type))
+        metadata = {"source": source.name, "kind": source.archive.kind, "path": source.path}
+        table = pa.Table.from_arrays(columns, schema=_SCHEMA.with_metadata(metadata))
+        file = io.BytesIO()
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        storage.commit(self.directory / f"{len(self._files()):06d}.parquet", file.getvalue())
+        return ordinal
+
+    def _files(self) -> list[Path]:
+        return sorted(self.directory.glob("*.parquet"))
+
+
+def _unit_id(ordinal: int, source: str, members: list[Member]) -> str:
+    digest = hashlib.sha256()
+    for member in members:
+        digest.update(key_digest(source, member.name, member.occurrence))
+    return f"{ordinal:07d}-{digest.hexdigest()[:16]}"
+
+
+def _place(member: Member) -> int:
+    return hash((member.offset, member.size, member.reason, member.code, member.sidecars))
+
+
+def _content(member: Member) -> int:
+    return hash((member.size, member.modified))
+
+
+def _cell(member: Member, name: str) -> Any:
+    value = getattr(member, name)
+    return [sidecar._asdict() for sidecar in value] if name == "sidecars" else value
+
+
+def _members(table: pa.Table) -> list[Member]:
+    columns = [table[name].to_pylist() for name in _MEMBER]
+    return [
+        Member(*cells[:-1], sidecars=tuple(Sidecar(**found) for found in cells[-1]))
+        for cells in zip(*columns, strict=True)
+    ]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns)
+    except (OSError, pa.ArrowException):
+        raise _damaged(path) from None
+
+
+def _read_schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> TableError:
+    return TableError(
+        f"the plan file {path} is damaged, and with it the table's account;"
+        " caption into another --table directory"
+    )

@@ -1,0 +1,114 @@
+"""`verify`: re-check everything that a finished table claims, from its files alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.caption.account import account, report_problems
+from pipeline.caption.members import key_digest
+from pipeline.caption.plan import Unit
+from pipeline.caption.table import Receipt, Table, count, part_keys, read_part
+from pipeline.errors import TableError
+from pipeline.records import TableReport
+
+SHOWN = 10
+"""Most problems that an error lists."""
+
+
+def verify(directory: Path) -> TableReport:
+    """Check that every planned unit's part is whole, that no key occurs twice, and the balance.
+
+    Changes nothing. A table that is being written is reported as unfinished.
+
+    Raises:
+        TableError: it is not a caption table, or what is wrong with it.
+    """
+    table = Table(directory)
+    marker = table.marker() if directory.exists() else None
+    if marker is None:
+        raise TableError(f"{directory} is not a caption table; `captionmill caption` makes one")
+    problems: list[str] = []
+    receipts: dict[str, Receipt] = {}
+    seen: set[bytes] = set()
+    for unit in table.plan.units():
+        problems += _check_keys(unit, seen)
+        receipt = table.load_receipt(unit.id)
+        problems += _check_part(table, unit, receipt, marker.recipe)
+        if receipt is not None:
+            receipts[unit.id] = receipt
+    problems += _strangers(table)
+    if problems:
+        raise _error(directory, problems)
+    report = account(table, marker, receipts, reused=len(receipts), seconds=0.0, captioned_now=0)
+    problems = report_problems(table, report)
+    if problems:
+        raise _error(directory, problems)
+    return report
+
+
+def _error(directory: Path, problems: list[str]) -> TableError:
+    more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
+    listed = "\n  ".join(problems[:SHOWN])
+    return TableError(
+        f"{directory} fails verification ({len(problems):,}"
+        f" problem{'s' if len(problems) > 1 else ''}):\n  {listed}{more}\n"
+        "delete the parts that are named and run `captionmill caption` again:"
+        " it makes missing parts and receipts anew"
+    )
+
+
+def _check_keys(unit: Unit, seen: set[bytes]) -> Iterator[str]:
+    for source, member, occurrence in unit.keys():
+        digest = key_digest(source, member, occurrence)
+        if digest in seen:
+            yield f"the plan holds the key ({source}, {member}, {occurrence}) twice"
+        seen.add(digest)
+
+
+def _check_part(table: Table, unit: Unit, receipt: Receipt | None, recipe: str) -> Iterator[str]:
+    path = table.part(unit.id)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        yield f"{path.name} is missing ({len(unit.members):,} rows)"
+        return
+    if receipt is None:
+        yield f"{path.name} has no receipt"
+        return
+    if hashlib.sha256(content).hexdigest() != receipt.sha256:
+        yield f"{path.name} is not the file that its receipt tells of (SHA-256 differs)"
+        return
+    try:
+        part = read_part(pa.BufferReader(content))
+    except pa.ArrowException:
+        yield f"{path.name} cannot be read as Parquet of our columns"
+        return
+    keys = part_keys(part)
+    if keys != unit.keys():
+        twice = [key for key, n in Counter(keys).items() if n > 1]
+        yield (
+            f"{path.name} holds {len(keys):,} rows, not the {len(unit.members):,} planned keys"
+            + (f"; {twice[0]} occurs twice" if twice else "")
+        )
+    codes = list(zip(part["status"].to_pylist(), part["error_code"].to_pylist(), strict=True))
+    counts = (receipt.captioned, receipt.failed, receipt.skipped)
+    if count(codes) != counts or receipt.rows != len(keys):
+        yield f"{path.name} counts otherwise than its receipt"
+    if set(part["recipe"].to_pylist()) - {recipe}:
+        yield f"{path.name} holds rows of another recipe"
+
+
+def _strangers(table: Table) -> Iterator[str]:
+    """Files that the glob `TABLE/*.parquet` finds, or receipts, of no planned unit."""
+    planned = {unit for unit, _, _ in table.plan.unit_rows()}
+    for path in sorted(table.directory.glob("*.parquet")):
+        if path.name.removeprefix("part-").removesuffix(".parquet") not in planned:
+            yield f"{path.name} belongs to no planned unit"
+    for path in sorted(table.receipts.glob("*.json")):
+        if path.stem not in planned:
+            yield f"the receipt {path.name} belongs to no planned unit"

@@ -1,0 +1,89 @@
+"""Every error a user can cause, and the exit code it ends a command with.
+
+    CaptionmillError            1
+    ├── ConfigError             2   a setting, an option or a path that cannot work
+    ├── DataError               3   the input files
+    │   ├── AnnotationError         a captions file that is missing or malformed
+    │   ├── BadImagesError          more unusable pictures than `max_bad_fraction` allows
+    │   ├── ShardError              a shard that is missing, truncated or corrupt
+    │   └── ArchiveError            an archive that cannot be read or holds no pictures
+    ├── ModelError              4   a model that cannot be found, loaded or used
+    │   ├── WeightsError            tensors that do not fit the architecture
+    │   └── ModelNotFoundError      a model reference that names nothing
+    ├── TableError              5   a caption table that is not ours, differs or fails verification
+    └── BusyError               6   another run holds the directory
+
+    ImageError                      one picture that cannot be decoded: a row, never an exit
+
+A message names the value, what is allowed, and the way out. Interrupted by the keyboard
+a command ends with 130; an exception outside this tree is a bug and ends it with 1.
+"""
+
+
+class CaptionmillError(Exception):
+    """An error that a user caused and can mend; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(CaptionmillError):
+    """A setting, an option or a path that cannot work; raised before any work is done."""
+
+    exit_code = 2
+
+
+class DataError(CaptionmillError):
+    """Input files that cannot be used."""
+
+    exit_code = 3
+
+
+class AnnotationError(DataError):
+    """A captions file that is missing or malformed; names the file and the line or key."""
+
+
+class BadImagesError(DataError):
+    """More unusable pictures than `shard.max_bad_fraction` allows."""
+
+
+class ShardError(DataError):
+    """A shard that is missing, truncated or corrupt; names it."""
+
+
+class ArchiveError(DataError):
+    """An archive that cannot be read or that holds no pictures."""
+
+
+class ModelError(CaptionmillError):
+    """A model that cannot be found, loaded or used."""
+
+    exit_code = 4
+
+
+class WeightsError(ModelError):
+    """Tensors that do not fit the architecture; names them."""
+
+
+class ModelNotFoundError(ModelError):
+    """A model reference that names nothing, or a registry with no champion yet."""
+
+
+class TableError(CaptionmillError):
+    """A caption table that is not ours, was made with another model, or fails verification."""
+
+    exit_code = 5
+
+
+class BusyError(CaptionmillError):
+    """Another run holds the directory."""
+
+    exit_code = 6
+
+
+class ImageError(Exception):
+    """One picture that cannot be decoded. `code` is stable; `detail` is in our own words."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail

@@ -1,0 +1,163 @@
+"""A captioner and a split's shards to captions and scores; used by train, score and promote.
+
+Scores are the raw ones of coco-caption (CIDEr up to 10); people are shown them times 100.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline import images, metrics
+from pipeline.decode import Caption
+from pipeline.errors import DataError, ImageError
+from pipeline.metrics import References, Scores
+from pipeline.predict import Predictor
+from pipeline.progress import Progress
+from pipeline.shards import ShardReader
+
+METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
+Features = Callable[[int, int], Tensor]
+"""(start, stop) in the reader's order to what the encoder's frozen stages give."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Captions of a split and their scores, in the reader's order."""
+
+    image_ids: list[int | str]
+    captions: list[Caption]
+    scores: Scores
+    signature: str
+    references: str
+    """Fingerprint of the tokenised references."""
+
+    def percent(self) -> dict[str, float]:
+        """Corpus scores x100."""
+        return {name: 100 * self.scores.corpus[name] for name in METRICS}
+
+
+def prepare_references(reader: ShardReader) -> References:
+    """A split's references, tokenised and counted once."""
+    return References(reader.captions())
+
+
+def evaluate_captioner(
+    predictor: Predictor,
+    reader: ShardReader,
+    *,
+    beam: int | None = None,
+    batch_size: int = 32,
+    shuffle_images: bool = False,
+    progress: bool = True,
+    references: References | None = None,
+    features: Features | None = None,
+    limit: int | None = None,
+) -> Evaluation:
+    """Caption a split and score it.
+
+    Args:
+        predictor: the captioner.
+        reader: the split.
+        beam: beams; default the model's own.
+        batch_size: pictures a batch; changes speed and, in the last bits, scores.
+        shuffle_images: score each caption against another picture's references. A control: a
+            captioner that looks at its pictures scores far lower.
+        progress: print a line.
+        references: of `prepare_references`, if the caller keeps them.
+        features: cached features in the reader's order, instead of decoding pictures.
+        limit: only the first so many pictures (`references` must then be of those).
+
+    Raises:
+        DataError: a picture of the shards cannot be decoded.
+    """
+    count = len(reader) if limit is None else min(limit, len(reader))
+    captions = _captions(predictor, reader, count, beam, batch_size, progress, features)
+    if references is None:
+        references = References(reader.captions()[:count])
+    hypotheses = [caption.text for caption in captions]
+    if shuffle_images:
+        hypotheses = _displaced(hypotheses)
+    return Evaluation(
+        [info["id"] for info in reader.infos()[:count]],
+        captions,
+        metrics.score_captions(references, hypotheses),
+        metrics.signature(references),
+        references.fingerprint,
+    )
+
+
+def _captions(
+    predictor: Predictor,
+    reader: ShardReader,
+    count: int,
+    beam: int | None,
+    batch_size: int,
+    progress: bool,
+    features: Features | None,
+) -> list[Caption]:
+    source = features if features is not None else _decoder(predictor, reader)
+    line = Progress("score", count) if progress else None
+    captions: list[Caption] = []
+    # One batch is decoded while the model works on another.
+    with ThreadPoolExecutor(1) as ahead:
+        starts = range(0, count, batch_size)
+        for batch in _ahead(ahead, source, [(s, min(s + batch_size, count)) for s in starts]):
+            captions += predictor.caption_features(batch, beam=beam)
+            if line is not None:
+                line.add(len(batch))
+    if line is not None:
+        line.close()
+    return captions
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, source: Features, ranges: Sequence[tuple[int, int]]
+) -> Iterator[Tensor]:
+    waiting = [pool.submit(source, *ranges[0])] if ranges else []
+    for following in [*ranges[1:], None]:
+        current = waiting.pop()
+        if following is not None:
+            waiting.append(pool.submit(source, *following))
+        yield current.result()
+
+
+def _decoder(predictor: Predictor, reader: ShardReader) -> Features:
+    def load(start: int, stop: int) -> Tensor:
+        return predictor.features(load_pixels(predictor.transform, reader, range(start, stop)))
+
+    return load
+
+
+def load_pixels(transform: images.Transform, reader: ShardReader, rows: Sequence[int]) -> Tensor:
+    """uint8 [len(rows), 3, size, size] of a reader's samples.
+
+    Raises:
+        DataError: a picture cannot be decoded; names it.
+    """
+    pixels = torch.empty(len(rows), 3, transform.size, transform.size, dtype=torch.uint8)
+    for place, row in enumerate(rows):
+        sample = reader.sample(row)
+        try:
+            pixels[place] = torch.from_numpy(images.load(sample.image, transform))
+        except ImageError as error:
+            raise DataError(
+                f"picture {sample.info['file_name']} cannot be decoded ({error.code}: {error.detail}); "
+                "shard again with shard.check=decode to leave such pictures out"
+            ) from None
+    return pixels
+
+
+def _displaced(items: list[str]) -> list[str]:
+    """Each item at another's place: a seeded permutation without fixed points."""
+    order = list(range(len(items)))
+    random.Random(0).shuffle(order)  # noqa: S311  a control, not a secret
+    displaced = list(items)
+    for place, giver in zip(order, [*order[1:], *order[:1]], strict=True):
+        displaced[place] = items[giver]
+    return displaced

@@ -1,0 +1,295 @@
+"""What a picture file says of itself: format, size, orientation, end marker. Decodes nothing.
+
+Each parser walks its format's structure in place, so that a claimed size is known before
+any memory is taken for it, and a file that was cut short is known without decoding it.
+Parsers let IndexError and struct.error pass: both mean that the file ends too early.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pipeline.errors import ImageError
+
+
+class Header(NamedTuple):
+    """What a file's structure says; `width` and `height` are as stored, before orientation."""
+
+    width: int
+    height: int
+    complete: bool
+    """Whether the file reaches its end marker, or the size that it claims."""
+    orientation: int = 1
+    """EXIF orientation 1..8, of which 5..8 swap the sides."""
+    bits: int = 8
+    """Bits a sample."""
+
+
+Parser = Callable[[bytes], Header]
+
+
+def identify(data: bytes) -> tuple[str, Parser]:
+    """The format's name (jpeg, png, webp, gif, bmp, tiff) and the parser of its header.
+
+    Raises:
+        ImageError: truncated (inside the signature), unsupported_format or not_an_image.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg", jpeg
+    if data.startswith(_PNG):
+        return "png", png
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp", webp
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif", gif
+    if data.startswith(b"BM") and data[14:18] in _DIB_SIZES:
+        return "bmp", bmp
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and data[8:10] != b"CR":
+        return "tiff", tiff
+    if len(data) > 1 and any(
+        whole.startswith(data) for whole in (b"\xff\xd8\xff", _PNG, b"GIF89a")
+    ):
+        raise ImageError(
+            "truncated", f"the file ends after {len(data)} bytes, inside its signature"
+        )
+    other = _other_format(data)
+    if other is not None:
+        raise ImageError(
+            "unsupported_format", f"{other} is not read; JPEG, PNG, WebP, GIF, BMP and TIFF are"
+        )
+    raise ImageError("not_an_image", "the first bytes are those of no picture format")
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DIB_SIZES = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
+
+_OTHER_FORMATS = (
+    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "HEIC"),
+    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
+    (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "JPEG XL"),
+    (re.compile(rb"8BPS"), "PSD"),
+    (re.compile(rb"%PDF"), "PDF"),
+    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript"),
+    (re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml|<!--|<!DOCTYPE svg|<svg).{0,4096}", re.DOTALL), "SVG"),
+    (re.compile(rb"\x00\x00[\x01\x02]\x00[\x01-\xff]\x00|icns"), "ICO"),
+    (re.compile(rb"P[1-7]\s+(#|\d|WIDTH)"), "PNM"),
+    (re.compile(rb"DDS |v/1\x01|#\?RADIANCE|qoif|FLIF|BPG\xfb|AT&TFORM|gimp xcf"), "this format"),
+    (
+        re.compile(rb"II\*\x00.{4}CR|II(RO|RS|U\x00)|FUJIFILMCCD-RAW|FOVb|.{4}ftypcrx", re.DOTALL),
+        "RAW",
+    ),
+    (
+        re.compile(rb"\x01\x00\x00\x00.{36} EMF|\xd7\xcd\xc6\x9a|\x8a[MJ]NG", re.DOTALL),
+        "this format",
+    ),
+    (re.compile(rb".{128}DICM|SIMPLE  =", re.DOTALL), "this format"),
+)
+
+
+def _other_format(data: bytes) -> str | None:
+    for pattern, name in _OTHER_FORMATS:
+        match = pattern.match(data)
+        # XML is a picture only if it holds an svg element.
+        if match and (name != "SVG" or b"<svg" in match[0]):
+            return name
+    return None
+
+
+# A marker is 0xFF and a byte that is neither stuffing, fill, a restart nor a start of image.
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MOST_SEGMENTS = 10_000
+
+
+def jpeg(data: bytes) -> Header:
+    """Segments up to the first scan (ITU T.81, annex B), then the end marker."""
+    width = height = bits = 0
+    orientation, position = 1, 2
+    for _ in range(_MOST_SEGMENTS):
+        match = _JPEG_MARKER.search(data, position)
+        if match is None:
+            break
+        marker, start = match[1][0], match.end()
+        if marker == 0xD9:
+            raise ImageError("corrupt", "a JPEG that ends before its first scan")
+        if marker == 0xDA:
+            if not bits:
+                raise ImageError("corrupt", "a JPEG whose scan comes before its size")
+            return Header(width, height, data.rfind(b"\xff\xd9", start) > 0, orientation, bits)
+        if marker in _JPEG_FRAMES:
+            bits, height, width = struct.unpack_from(">BHH", data, start + 2)
+        elif marker == 0xE1 and data[start + 2 : start + 8] == b"Exif\0\0":
+            orientation = exif_orientation(data[start + 8 : start + _u16(data, start)])
+        position = start + _u16(data, start)
+    else:
+        raise ImageError(
+            "corrupt", f"a JPEG with more than {_MOST_SEGMENTS:,} segments before its scan"
+        )
+    if bits:
+        return Header(width, height, False, orientation, bits)
+    raise IndexError
+
+
+def _u16(data: bytes, position: int) -> int:
+    return data[position] << 8 | data[position + 1]
+
+
+_MOST_CHUNKS = 200_000
+
+
+def png(data: bytes) -> Header:
+    """Chunks from IHDR to IEND (ISO/IEC 15948); check sums are left to the decoder."""
+    if data[12:16] not in (b"IHDR", b"") and len(data) >= 16:
+        raise ImageError("corrupt", "a PNG whose first chunk is not its header")
+    width, height, bits = struct.unpack_from(">IIB", data, 16)
+    orientation, position, end = 1, 8, len(data)
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > end:
+            return Header(width, height, False, orientation, bits)
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IEND":
+            return Header(width, height, True, orientation, bits)
+        if kind == b"eXIf":
+            orientation = exif_orientation(data[position + 8 : position + 8 + length])
+        position += 12 + length
+    raise ImageError("corrupt", f"a PNG of more than {_MOST_CHUNKS:,} chunks")
+
+
+def webp(data: bytes) -> Header:
+    """The first chunk of the RIFF container (RFC 9649), and the container's length."""
+    complete = struct.unpack_from("<I", data, 4)[0] + 8 <= len(data)
+    kind = data[12:16]
+    if len(data) < 20:
+        raise IndexError
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header(width & 0x3FFF, height & 0x3FFF, complete)
+    if kind == b"VP8L":
+        packed = struct.unpack_from("<I", data, 21)[0]
+        return Header((packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, complete)
+    if kind != b"VP8X":
+        raise ImageError("corrupt", "a WebP whose first chunk is not a picture's")
+    if len(data) < 30:
+        raise IndexError
+    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    return Header(width, height, complete, _webp_orientation(data) if data[20] & 0x08 else 1)
+
+
+def _webp_orientation(data: bytes) -> int:
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == b"EXIF":
+            blob = data[position + 8 : position + 8 + length]
+            return exif_orientation(blob.removeprefix(b"Exif\0\0"))
+        position += 8 + length + (length & 1)
+    return 1
+
+
+def gif(data: bytes) -> Header:
+    """The screen, the first frame and every block to the trailer (GIF89a specification)."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + _gif_palette(flags)
+    framed = False
+    try:
+        while (kind := data[position]) != 0x3B:
+            if kind == 0x2C:
+                left, top, across, down, flags = struct.unpack_from("<HHHHB", data, position + 1)
+                if not framed:
+                    # Frames may reach outside a screen; the picture is then as large as both.
+                    width, height, framed = max(width, left + across), max(height, top + down), True
+                position += 11 + _gif_palette(flags)
+            elif kind == 0x21:
+                position += 2
+            else:
+                raise ImageError("corrupt", "a GIF with a block of no known kind")
+            while length := data[position]:
+                position += length + 1
+            position += 1
+    except (IndexError, struct.error):
+        return Header(width, height, False)
+    if not framed:
+        raise ImageError("corrupt", "a GIF without a picture")
+    return Header(width, height, True)
+
+
+def _gif_palette(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def bmp(data: bytes) -> Header:
+    """The two headers; uncompressed rows are counted, since the length field is often wrong."""
+    offset, header = struct.unpack_from("<II", data, 10)
+    if header <= 16:
+        width, height, _, depth = struct.unpack_from("<HHHH" if header == 12 else "<IIHH", data, 18)
+        compression = size = 0
+    else:
+        width, height, _, depth, compression, size = struct.unpack_from("<iiHHII", data, 18)
+        width, height = max(width, 0), abs(height)
+    if compression in (0, 3, 6):
+        size = (width * depth + 31) // 32 * 4 * height
+    return Header(width, height, offset + size <= len(data))
+
+
+# Sides, bits, orientation; where strips or tiles are, and how long.
+_TIFF_TAGS = frozenset({256, 257, 258, 273, 274, 279, 324, 325})
+_MOST_VALUES = 1_000_000
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+
+def tiff(data: bytes) -> Header:
+    """The first directory (TIFF 6.0; BigTIFF) and whether its strips or tiles are all there."""
+    tags = _directory(data)
+    sides = [tags.get(256, (0,)), tags.get(257, (0,))]
+    orientation = tags.get(274, (1,))
+    offsets = tags.get(324) or tags.get(273)
+    counts = tags.get(325) or tags.get(279)
+    if not all(sides) or offsets is None:
+        raise ImageError("corrupt", "a TIFF whose first directory holds no picture")
+    ends = map(int.__add__, offsets, counts) if counts else offsets
+    complete = max(ends, default=0) <= len(data)
+    bits = tags.get(258) or (1,)
+    return Header(sides[0][0], sides[1][0], complete, _valid_orientation(orientation), bits[0])
+
+
+def _directory(data: bytes) -> dict[int, tuple[int, ...]]:
+    """Tag -> values, of the integer tags that matter here, in the first directory."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    head, entry, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
+    step = struct.calcsize(order + entry) + inline
+    count = struct.unpack_from(order + head, data, start)[0]
+    first = start + struct.calcsize(order + head)
+    end = first + count * step
+    if end > len(data):
+        raise IndexError
+    tags: dict[int, tuple[int, ...]] = {}
+    for position in range(first, end, step):
+        tag, kind, number = struct.unpack_from(order + entry, data, position)
+        if tag not in _TIFF_TAGS or kind not in _TIFF_TYPES:
+            continue
+        if number > _MOST_VALUES:
+            raise ImageError("corrupt", f"a TIFF tag with more than {_MOST_VALUES:,} values")
+        values = f"{order}{number}{_TIFF_TYPES[kind]}"
+        where = position + step - inline
+        if struct.calcsize(values) > inline:
+            where = struct.unpack_from(order + ("Q" if big else "I"), data, where)[0]
+        tags[tag] = struct.unpack_from(values, data, where)
+    return tags
+
+
+def exif_orientation(blob: bytes) -> int:
+    """The orientation in an EXIF block (a TIFF of its own), 1 where it is absent or damaged."""
+    try:
+        return _valid_orientation(_directory(blob).get(274, (1,)))
+    except (IndexError, struct.error, ImageError):
+        return 1
+
+
+def _valid_orientation(values: tuple[int, ...]) -> int:
+    return values[0] if values and 1 <= values[0] <= 8 else 1

@@ -1,0 +1,118 @@
+"""The interface between models and everything that uses them: search, scoring, training, bulk work.
+
+Letters in names and shapes: B pictures, C captions a picture, W beams a picture, T tokens,
+S memory positions, D memory width, V vocabulary.
+
+    features      = model.features(images)          # [B, 3, H, W] -> what the frozen stages give
+    memory        = model.memory(features)          # tokens [B, S, D]
+    teaching      = model.teach(memory, captions)   # captions [B, C, T] -> logits [B, C, T, V]
+    state         = model.init_state(memory, width)
+    logits, state = model.step(tokens, state)       # [B * W] -> [B * W, V]
+    state         = state.select(rows)              # beams move; finished pictures leave
+
+Stepping through a caption gives the logits that teaching gives, to float precision.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Memory(NamedTuple):
+    """What the decoder attends to, once a picture however many captions share it."""
+
+    tokens_BSD: Tensor
+
+    def select(self, pictures: Tensor) -> Memory:
+        """The memory of some of the pictures, [K] of indices."""
+        return Memory(self.tokens_BSD.index_select(0, pictures))
+
+
+class Teaching(NamedTuple):
+    """Teacher forcing's outcome."""
+
+    logits: Tensor
+    """[B, C, T, V], or [M, V] for the M positions asked for."""
+    attention_BCTS: Tensor
+    """Where each word looked; rows sum to 1 over S."""
+
+
+class State(Protocol):
+    """A search's position: the memory shared by a picture's beams, and what each beam carries."""
+
+    attention: Tensor | None
+    """[B * W, S] of the last step, where it was asked for."""
+
+    def select(self, rows: Tensor) -> Self:
+        """Keep `rows` of the B * W rows, in this order.
+
+        A picture's rows stay together and keep their number, and pictures keep their order:
+        rows are [K * W], where each run of W comes from one picture.
+        """
+        ...
+
+
+class Encoder(nn.Module, ABC):
+    """Pictures to a grid, in a frozen part and a trained part."""
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] normalised pictures through the frozen stages."""
+
+    @abstractmethod
+    def memory(self, features: Tensor) -> Tensor:
+        """Features through the trained stages: a grid [B, C, h, w]."""
+
+
+class Decoder(nn.Module, ABC):
+    """A grid to captions; the methods are those of `Captioner`."""
+
+    @abstractmethod
+    def remember(self, grid: Tensor) -> Memory:
+        """A grid [B, C, h, w] as what the decoder attends to."""
+
+    @abstractmethod
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None) -> Teaching:
+        """Logits after each prefix."""
+
+    @abstractmethod
+    def init_state(self, memory: Memory, width: int) -> State:
+        """The state before the first token."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, State]:
+        """One more token a row."""
+
+
+class Captioner(nn.Module):
+    """An encoder and a decoder behind the interface above."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What the frozen stages give for normalised pictures [B, 3, H, W]; cacheable."""
+        return self.encoder.features(images)
+
+    def memory(self, features: Tensor) -> Memory:
+        """Features as what the decoder attends to."""
+        return self.decoder.remember(self.encoder.memory(features))
+
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None = None) -> Teaching:
+        """Logits of the token after each prefix of `captions`; `at` [B, C, T] picks positions."""
+        return self.decoder.teach(memory, captions_BCT, at)
+
+    def init_state(self, memory: Memory, width: int) -> State:
+        """The state before the first token, `width` rows a picture."""
+        return self.decoder.init_state(memory, width)
+
+    def step(self, tokens: Tensor, state: State, attention: bool = False) -> tuple[Tensor, State]:
+        """Logits [B * W, V] after one more token [B * W] a row."""
+        return self.decoder.step(tokens, state, attention)

@@ -1,0 +1,154 @@
+"""An LSTM decoder with soft attention over the memory.
+
+Xu et al. 2015, 'Show, Attend and Tell': additive attention with a gate (4.2.1), deep output
+(eq. 7), initial state from the mean of the memory. Letters as in `captioner.py`; H is the state
+width, A the attention's, E the embedding's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.captioner import Decoder, Memory, State, Teaching
+
+
+@dataclass(frozen=True)
+class LSTMState:
+    """Keys and memory are kept once a picture; h and c once a beam."""
+
+    memory: Memory
+    keys_BSA: Tensor
+    h: Tensor
+    c: Tensor
+    attention: Tensor | None = None
+
+    def select(self, rows: Tensor) -> LSTMState:
+        """Keep rows [K * W]; the memory is copied only when pictures leave."""
+        pictures, width = self.memory.tokens_BSD.shape[0], self.h.shape[0] // len(self.keys_BSA)
+        memory, keys = self.memory, self.keys_BSA
+        if len(rows) != pictures * width:
+            kept = rows[::width] // width
+            memory, keys = memory.select(kept), keys.index_select(0, kept)
+        return LSTMState(memory, keys, self.h.index_select(0, rows), self.c.index_select(0, rows))
+
+
+class LSTMDecoder(Decoder):
+    """Memory to captions, a word at a time."""
+
+    def __init__(
+        self,
+        channels: int,
+        positions: int,
+        vocabulary: int,
+        *,
+        width: int,
+        embedding: int,
+        attention: int,
+        dropout: float,
+        pad: int = 0,
+    ) -> None:
+        """A decoder for grids of `channels` x `positions`, random weights."""
+        super().__init__()
+        self.width = width
+        # The memory: the grid's channels in the embedding's width, with learned places, since a
+        # convolution alone says little about left and right.
+        self.bridge = nn.Sequential(nn.Linear(channels, embedding), nn.LayerNorm(embedding))
+        self.place = nn.Parameter(torch.zeros(positions, embedding))
+        self.keys = nn.Linear(embedding, attention)
+        self.query = nn.Linear(width, attention, bias=False)
+        self.energy = nn.Linear(attention, 1, bias=False)
+        self.gate = nn.Linear(width, embedding)
+        self.start = nn.Linear(embedding, 2 * width)
+        self.embed = nn.Embedding(vocabulary, embedding, padding_idx=pad)
+        self.from_word = nn.Linear(embedding, 4 * width)
+        self.from_context = nn.Linear(embedding, 4 * width, bias=False)
+        self.from_state = nn.Linear(width, 4 * width, bias=False)
+        self.out_state = nn.Linear(width, embedding)
+        self.out_context = nn.Linear(embedding, embedding, bias=False)
+        self.out_bias = nn.Parameter(torch.zeros(vocabulary))
+        self.drop = nn.Dropout(dropout)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.embed.weight, std=self.embed.embedding_dim**-0.5)
+        nn.init.normal_(self.place, std=0.02)
+        with torch.no_grad():
+            self.embed.weight[self.embed.padding_idx].zero_()
+            # A forget gate that starts open (Jozefowicz et al. 2015).
+            self.from_word.bias[self.width : 2 * self.width].fill_(1.0)
+
+    def remember(self, grid: Tensor) -> Memory:
+        """A grid [B, C, h, w] as memory tokens [B, h * w, E]."""
+        tokens = self.bridge(grid.flatten(2).transpose(1, 2)) + self.place
+        return Memory(self.drop(tokens))
+
+    def _first(self, memory: Memory, width: int) -> tuple[Tensor, Tensor]:
+        """H and c [B, width, H] before the first word."""
+        start = torch.tanh(self.start(memory.tokens_BSD.mean(1)))[:, None].expand(-1, width, -1)
+        h, c = start.chunk(2, -1)
+        return h, c
+
+    def _cell(
+        self, word_gates: Tensor, h: Tensor, c: Tensor, memory: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One step for [B, W] rows: new h, c, context [B, W, E] and attention [B, W, S]."""
+        energy = self.energy(torch.tanh(keys[:, None] + self.query(h)[:, :, None])).squeeze(-1)
+        attention = energy.softmax(-1)
+        context = torch.sigmoid(self.gate(h)) * (attention @ memory)
+        gates = word_gates + self.from_context(context) + self.from_state(h)
+        take, forget, give, new = gates.chunk(4, -1)
+        c = torch.sigmoid(forget) * c + torch.sigmoid(take) * torch.tanh(new)
+        h = torch.sigmoid(give) * torch.tanh(c)
+        return h, c, context, attention
+
+    def _logits(self, h: Tensor, context: Tensor, word: Tensor) -> Tensor:
+        mixed = torch.tanh(self.out_state(self.drop(h)) + self.out_context(context) + word)
+        return F.linear(self.drop(mixed), self.embed.weight, self.out_bias)
+
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None) -> Teaching:
+        """Logits after each prefix; the words' share of the gates is one product for all steps."""
+        tokens, keys = memory.tokens_BSD, self.keys(memory.tokens_BSD)
+        words = self.drop(self.embed(captions_BCT))
+        word_gates = self.from_word(words)
+        h, c = self._first(memory, captions_BCT.shape[1])
+        states, contexts, looks = [], [], []
+        for step in range(captions_BCT.shape[2]):
+            h, c, context, look = self._cell(word_gates[:, :, step], h, c, tokens, keys)
+            states.append(h)
+            contexts.append(context)
+            looks.append(look)
+        h_BCTH, context_BCTE = torch.stack(states, 2), torch.stack(contexts, 2)
+        if at is not None:
+            h_BCTH, context_BCTE, words = h_BCTH[at], context_BCTE[at], words[at]
+        return Teaching(self._logits(h_BCTH, context_BCTE, words), torch.stack(looks, 2))
+
+    def init_state(self, memory: Memory, width: int) -> LSTMState:
+        """`width` equal rows a picture."""
+        h, c = self._first(memory, width)
+        return LSTMState(
+            memory,
+            self.keys(memory.tokens_BSD),
+            h.flatten(0, 1).contiguous(),
+            c.flatten(0, 1).contiguous(),
+        )
+
+    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, LSTMState]:
+        """One word [B * W] further."""
+        assert isinstance(state, LSTMState)
+        pictures = len(state.keys_BSA)
+        word = self.embed(tokens)
+        h, c, context, look = self._cell(
+            self.from_word(word).unflatten(0, (pictures, -1)),
+            state.h.unflatten(0, (pictures, -1)),
+            state.c.unflatten(0, (pictures, -1)),
+            state.memory.tokens_BSD,
+            state.keys_BSA,
+        )
+        h, c = h.flatten(0, 1), c.flatten(0, 1)
+        logits = self._logits(h, context.flatten(0, 1), word)
+        seen = look.flatten(0, 1) if attention else None
+        return logits, LSTMState(state.memory, state.keys_BSA, h, c, seen)

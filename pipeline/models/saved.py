@@ -1,0 +1,138 @@
+"""A captioner's directory: weights, tokenizer, and what is needed to load it elsewhere.
+
+    model.safetensors           every tensor
+    tokenizer.json              the `tokenizers` library's format
+    captioner.json              architecture, transform, generation settings, provenance
+    document_frequencies.json   of the training captions, for CIDEr
+
+No pickle. The fingerprint covers what decides a caption: tensors, tokenizer and settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from pipeline import storage
+from pipeline.config import GenerationConfig
+from pipeline.errors import ModelError, WeightsError
+from pipeline.images import Transform
+from pipeline.models.build import build
+from pipeline.models.captioner import Captioner
+from pipeline.text import Tokenizer
+
+FORMAT = 1
+
+
+@dataclass
+class SavedCaptioner:
+    """A captioner and all that travels with it."""
+
+    model: Captioner
+    tokenizer: Tokenizer
+    transform: Transform
+    generation: GenerationConfig
+    architecture: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where it came from: training set, settings, epoch."""
+    document_frequencies: str | None = None
+    """JSON of `metrics.cider.DocumentFrequencies`."""
+
+    def description(self) -> dict[str, Any]:
+        """The content of captioner.json without the digests."""
+        return {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "transform": self.transform.model_dump(mode="json"),
+            "generation": self.generation.model_dump(mode="json"),
+            "provenance": self.provenance,
+        }
+
+    def save(self, directory: Path) -> None:
+        """Write the files into `directory`, captioner.json last."""
+        weights = save(
+            {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        )
+        storage.commit(directory / "model.safetensors", weights)
+        storage.commit(directory / "tokenizer.json", self.tokenizer.to_json())
+        if self.document_frequencies is not None:
+            storage.commit(directory / "document_frequencies.json", self.document_frequencies)
+        digest = hashlib.sha256(weights).hexdigest()
+        storage.commit_json(
+            directory / "captioner.json", {**self.description(), "weights_sha256": digest}
+        )
+
+    @classmethod
+    def load(cls, directory: Path) -> SavedCaptioner:
+        """Read a captioner's directory onto the CPU, in evaluation mode.
+
+        Raises:
+            ModelError: not such a directory, of another format, or damaged.
+            WeightsError: tensors that do not fit the architecture.
+        """
+        description = read_description(directory)
+        path = directory / "model.safetensors"
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing; the model's directory is incomplete")
+        if storage.sha256_file(path) != description["weights_sha256"]:
+            raise WeightsError(f"{path} is damaged: its SHA-256 is not the one in captioner.json")
+        try:
+            transform = Transform.model_validate(description["transform"])
+            generation = GenerationConfig.model_validate(description["generation"])
+            with torch.random.fork_rng(devices=[]):
+                model = build(description["architecture"])
+            state = load_file(path)
+        except (KeyError, TypeError, ValidationError, SafetensorError) as error:
+            raise ModelError(f"{directory} does not describe a captioner: {error}") from None
+        result = model.load_state_dict(state, strict=False)
+        if result.missing_keys or result.unexpected_keys:
+            raise WeightsError(
+                f"{path}: missing {result.missing_keys[:5]}, unknown {result.unexpected_keys[:5]}"
+            )
+        frequencies = directory / "document_frequencies.json"
+        return cls(
+            model.eval(),
+            Tokenizer.load(directory / "tokenizer.json"),
+            transform,
+            generation,
+            description["architecture"],
+            description["provenance"],
+            frequencies.read_text(encoding="utf-8") if frequencies.is_file() else None,
+        )
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """captioner.json of a directory.
+
+    Raises:
+        ModelError: there is none, or it is of another format.
+    """
+    path = directory / "captioner.json"
+    try:
+        description = storage.read_json(path)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{directory} is no captioner's directory: it has no captioner.json"
+        ) from None
+    except ValueError:
+        raise ModelError(f"{path} is not JSON") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ModelError(f"{path} is not of format {FORMAT}; it was written by another version")
+    return description
+
+
+def model_fingerprint(directory: Path) -> str:
+    """Of what decides a caption: tensors, tokenizer, architecture, transform, generation."""
+    description = read_description(directory)
+    parts = {
+        k: description[k] for k in ("architecture", "transform", "generation", "weights_sha256")
+    }
+    tokenizer = storage.sha256_file(directory / "tokenizer.json")
+    return storage.fingerprint({**parts, "tokenizer": tokenizer})

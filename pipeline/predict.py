@@ -1,0 +1,224 @@
+"""A captioner ready for use: pictures in, captions out; loaded by reference.
+
+from pipeline.predict import load_captioner
+captioner = load_captioner("captioner@champion")
+print([c.text for c in captioner.caption(["a.jpg", "b.png"])])
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline import images as picture
+from pipeline.config import GenerationConfig
+from pipeline.decode import Caption, Hypothesis, Limits, search
+from pipeline.errors import ConfigError, ImageError, ModelNotFoundError
+from pipeline.images import Transform
+from pipeline.models.captioner import Memory
+from pipeline.models.saved import SavedCaptioner, model_fingerprint
+
+Image = str | os.PathLike[str] | bytes | Tensor
+
+
+class Predictor:
+    """A model on a device, with its tokenizer, transform and generation settings."""
+
+    def __init__(
+        self,
+        saved: SavedCaptioner,
+        *,
+        device: torch.device,
+        ref: str,
+        name: str,
+        version: str,
+        fingerprint: str,
+    ) -> None:
+        self.saved = saved
+        self.model = saved.model.to(device).eval()
+        self.device = device
+        self.ref = ref
+        """What the model was resolved to: NAME/version, or a directory."""
+        self.model_name = name
+        self.model_version = version
+        self.fingerprint = fingerprint
+        """Of the tensors, tokenizer and settings: equal fingerprints caption equally."""
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.ref}, {self.fingerprint}, {self.device})"
+
+    @property
+    def transform(self) -> Transform:
+        """How pictures become the model's input."""
+        return self.saved.transform
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """The model's own search settings."""
+        return self.saved.generation
+
+    def caption(
+        self, images: Sequence[Image], beam: int | None = None, candidates: int = 1
+    ) -> list[Caption]:
+        """Caption paths, encoded bytes, or uint8 RGB tensors [3, H, W]; one batch.
+
+        Raises:
+            ImageError: a picture that cannot be decoded.
+            ConfigError: something that is not a picture, or a tensor of another type or shape.
+        """
+        if not images:
+            return []
+        pixels = torch.stack([self._pixels(image) for image in images])
+        return self.caption_pixels(pixels, beam=beam, candidates=candidates)
+
+    def caption_pixels(
+        self, pixels: Tensor, beam: int | None = None, candidates: int = 1
+    ) -> list[Caption]:
+        """Caption uint8 pictures [B, 3, size, size] that went through `transform` already."""
+        return self.caption_features(self.features(pixels), beam=beam, candidates=candidates)
+
+    @torch.inference_mode()
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size]."""
+        return self.model.features(picture.normalise(pixels.to(self.device), self.transform))
+
+    @torch.inference_mode()
+    def caption_features(
+        self, features: Tensor, beam: int | None = None, candidates: int = 1
+    ) -> list[Caption]:
+        """Caption from `features`."""
+        memory: Memory = self.model.memory(features.to(self.device))
+        width = self.generation.beam if beam is None else beam
+        found = search(self.model, memory, self._limits(), beam=width, candidates=candidates)
+        return [self._caption(hypotheses) for hypotheses in found]
+
+    def _limits(self) -> Limits:
+        tokenizer, settings = self.saved.tokenizer, self.generation
+        return Limits(
+            bos=tokenizer.bos,
+            eos=tokenizer.eos,
+            pad=tokenizer.pad,
+            banned=(tokenizer.pad, tokenizer.bos, tokenizer.unk),
+            max_len=settings.max_len,
+            min_len=settings.min_len,
+            length_penalty=settings.length_penalty,
+        )
+
+    def _caption(self, hypotheses: list[Hypothesis]) -> Caption:
+        found = [(self.saved.tokenizer.decode(h.tokens), h.score) for h in hypotheses]
+        return Caption(found[0][0], found[0][1], tuple(found))
+
+    def _pixels(self, image: Image) -> Tensor:
+        if isinstance(image, Tensor):
+            return self._fit(image)
+        if isinstance(image, bytes):
+            data, name = image, "the picture"
+        elif isinstance(image, str | os.PathLike):
+            name = os.fspath(image)
+            try:
+                data = Path(image).read_bytes()
+            except OSError as error:
+                raise ImageError("unreadable_file", f"{name}: {error.strerror}") from None
+        else:
+            raise ConfigError(
+                f"a picture is a path, bytes or a uint8 tensor [3, H, W], not {type(image).__name__}"
+            )
+        try:
+            array = picture.load(data, self.transform)
+        except ImageError as error:
+            raise ImageError(error.code, f"{name}: {error.detail}") from None
+        return torch.from_numpy(array)
+
+    def _fit(self, image: Tensor) -> Tensor:
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise ConfigError(
+                f"a picture tensor is uint8 [3, H, W], not {image.dtype} {list(image.shape)}"
+            )
+        array = image.permute(1, 2, 0).contiguous().cpu().numpy()
+        return torch.from_numpy(picture.fit(array, self.transform))
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """`auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: an unknown device, or one that this machine does not have.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise ConfigError(f"device = {device!r} is not auto, cpu, mps, cuda or cuda:N")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device = {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device = 'mps': this machine has no MPS device")
+    return chosen
+
+
+def load_captioner(
+    ref: str | os.PathLike[str] = "captioner@champion",
+    work: str | os.PathLike[str] = "captionmill-work",
+    device: str = "auto",
+) -> Predictor:
+    """A captioner by reference: NAME@alias, NAME/version, or a captioner's directory.
+
+    Raises:
+        ModelNotFoundError: the registry in `work` has no such model, or no such directory.
+        ModelError: the model is damaged or was written by another version.
+    """
+    text = os.fspath(ref)
+    if Path(text).is_dir():
+        directory = Path(text).resolve()
+        return load_directory(directory, device=device, ref=str(directory), name=directory.name)
+    name, alias, version = parse_ref(text)
+    from pipeline.tracking import Tracker
+
+    found = Tracker(Path(work)).resolve(name, alias=alias, version=version)
+    return load_directory(
+        found.directory,
+        device=device,
+        ref=f"{name}/{found.version}",
+        name=name,
+        version=str(found.version),
+    )
+
+
+def load_directory(
+    directory: Path, *, device: str = "auto", ref: str, name: str, version: str = ""
+) -> Predictor:
+    """A captioner from its directory, under the name it is to be known by."""
+    return Predictor(
+        SavedCaptioner.load(directory),
+        device=choose_device(device),
+        ref=ref,
+        name=name,
+        version=version,
+        fingerprint=model_fingerprint(directory),
+    )
+
+
+def parse_ref(ref: str) -> tuple[str, str | None, int | None]:
+    """NAME@alias or NAME/version as (name, alias, version).
+
+    Raises:
+        ModelNotFoundError: neither of the two, and not a directory.
+    """
+    found = re.fullmatch(
+        r"(?P<name>[A-Za-z0-9][\w.\-]*)(@(?P<alias>[\w.\-]+)|/(?P<version>\d+))", ref
+    )
+    if found is None:
+        raise ModelNotFoundError(
+            f"model {ref!r} is neither NAME@alias, NAME/version nor a captioner's directory"
+        )
+    version = found["version"]
+    return found["name"], found["alias"], int(version) if version else None

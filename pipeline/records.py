@@ -1,0 +1,126 @@
+"""What stages hand to each other: small, frozen, JSON on disk; paths and numbers, never tensors.
+
+Paths inside a record are absolute. A record on disk is its stage's done marker: it is
+committed after everything that it names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline import storage
+
+
+class Record(BaseModel):
+    """A frozen value with a JSON file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def save(self, path: Path) -> None:
+        """Commit the record to `path`."""
+        storage.commit_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record back; FileNotFoundError and pydantic.ValidationError pass through."""
+        return cls.model_validate(storage.read_json(path))
+
+
+class ShardSet(Record):
+    """A list of immutable parts, each a directory of tars; made by `shard`."""
+
+    manifest: str
+    """The manifest's path; it lists the parts, their tars and every tar's SHA-256 and count."""
+    fingerprint: str
+    """Of the content: order, captions and pictures of every sample."""
+    samples: dict[str, int]
+    """Samples a split."""
+    captions: dict[str, int]
+    """Captions a split."""
+    bad: dict[str, int]
+    """Unusable pictures by kind."""
+    report: str
+    """The list of unusable pictures (JSONL)."""
+
+
+class Checkpoint(Record):
+    """A trained captioner's directory; made by `train`."""
+
+    path: str
+    fingerprint: str
+    """Of the settings and the shard set it was trained with."""
+    shard_set: str
+    """Fingerprint of the training shard set."""
+    epoch: int
+    step: int
+    validation_cider: float | None
+    """Best validation CIDEr, x100 scale."""
+    run_id: str | None
+    """MLflow run."""
+
+
+class ScoreCard(Record):
+    """Corpus scores of one checkpoint on one split; made by `score`."""
+
+    path: str
+    """The directory with scores.json, per_image.parquet and predictions.json."""
+    fingerprint: str
+    checkpoint: str
+    """Fingerprint of the checkpoint."""
+    split: str
+    references: str
+    """Fingerprint of the pictures and references scored."""
+    images: int
+    metrics: dict[str, float]
+    """bleu_1..bleu_4, rouge_l, cider: x100 scale."""
+    signature: str
+    """What was computed, in one line; scores with different signatures are not compared."""
+    run_id: str | None
+
+
+class Decision(Record):
+    """Whether a candidate became champion, and the numbers; made by `promote`."""
+
+    path: str
+    fingerprint: str
+    model: str
+    version: int
+    promoted: bool
+    reason: str
+    candidate: dict[str, float]
+    champion: dict[str, float] | None
+    """The former champion's scores on the same references; none if there was none."""
+    champion_version: int | None
+    """The former champion's version."""
+    min_gain: float
+    signature: str
+
+
+class TableReport(Record):
+    """The account of a bulk run: discovered = captioned + failed + skipped; made by `caption`."""
+
+    table: str
+    model: str
+    """The resolved NAME/version or directory."""
+    recipe: str
+    discovered: int
+    captioned: int
+    failed: dict[str, int]
+    """By error code."""
+    skipped: dict[str, int]
+    """By reason."""
+    units: int
+    units_reused: int
+    """Units that an earlier run had finished."""
+    seconds: float
+    images_per_second: float
+    """Of the pictures that this run itself captioned."""
+
+    def balanced(self) -> bool:
+        """Whether every discovered input is accounted for."""
+        return self.discovered == self.captioned + sum(self.failed.values()) + sum(
+            self.skipped.values()
+        )

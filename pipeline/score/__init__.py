@@ -1,0 +1,124 @@
+"""The score stage: a checkpoint and a split in, a score card out.
+
+score/<fingerprint>/scores.json         the card with data, commit, settings and definitions
+score/<fingerprint>/per_image.parquet   image_id, caption, score and every metric an image
+score/<fingerprint>/predictions.json    COCO results: [{"image_id", "caption"}]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.config import Config
+from pipeline.errors import DataError
+from pipeline.evaluate import evaluate_captioner
+from pipeline.models.saved import model_fingerprint, read_description
+from pipeline.predict import load_directory
+from pipeline.records import Checkpoint, ScoreCard, ShardSet
+from pipeline.score.card import write_card
+from pipeline.shards import ShardReader
+from pipeline.tracking import Tracker
+
+# Raised by hand when the same model and data would score otherwise.
+RECIPE = 1
+
+__all__ = ["as_checkpoint", "find_score_card", "score"]
+
+
+def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoint) -> ScoreCard:
+    """Caption `score.split` with a checkpoint and score it; recognised when already done.
+
+    Raises:
+        ConfigError: the shard set has no such split.
+        ModelError: the checkpoint cannot be loaded.
+        BusyError: another run is scoring the same thing.
+    """
+    reader = ShardReader(shard_set, config.score.split)
+    fingerprint = _fingerprint(config, reader, checkpoint)
+    directory = (work / "score" / fingerprint).absolute()
+    if (done := _load(directory)) is not None:
+        print(f"score   nothing new: CIDEr {done.metrics['cider']:.1f} ({directory})")
+        return done
+    with storage.lock(directory):
+        settings = config.score
+        predictor = load_directory(
+            Path(checkpoint.path), device=config.device, ref=checkpoint.path, name="candidate"
+        )
+        evaluation = evaluate_captioner(
+            predictor,
+            reader,
+            beam=settings.beam,
+            batch_size=settings.batch_size,
+            shuffle_images=settings.shuffle_images,
+        )
+        parameters = {"split": settings.split, "checkpoint": checkpoint.fingerprint}
+        with Tracker(work).run("score", f"score-{fingerprint}", fingerprint, parameters) as tracked:
+            record = ScoreCard(
+                path=str(directory),
+                fingerprint=fingerprint,
+                checkpoint=checkpoint.fingerprint,
+                split=settings.split,
+                references=evaluation.references,
+                images=len(reader),
+                metrics=evaluation.percent(),
+                signature=evaluation.signature,
+                run_id=tracked.run_id,
+            )
+            write_card(directory, record, config, checkpoint, evaluation)
+            tracked.log_metrics(record.metrics, step=checkpoint.step)
+            tracked.log_artifacts(directory, "scores")
+        record.save(directory / "record.json")
+        return record
+
+
+def find_score_card(
+    config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoint
+) -> ScoreCard:
+    """The finished score card of these settings.
+
+    Raises:
+        DataError: there is none yet.
+    """
+    reader = ShardReader(shard_set, config.score.split)
+    directory = work / "score" / _fingerprint(config, reader, checkpoint)
+    found = _load(directory)
+    if found is None:
+        raise DataError(
+            f"no score card of these settings in {directory}; run `captionmill score` first"
+        )
+    return found
+
+
+def as_checkpoint(directory: Path) -> Checkpoint:
+    """A record for any captioner's directory, such as a registered version's.
+
+    Raises:
+        ModelError: it is no captioner's directory.
+    """
+    provenance = read_description(directory)["provenance"]
+    return Checkpoint(
+        path=str(directory),
+        fingerprint=provenance.get("training_fingerprint", model_fingerprint(directory)),
+        shard_set=provenance.get("shard_set", "unknown"),
+        epoch=provenance.get("epoch", 0),
+        step=provenance.get("step", 0),
+        validation_cider=provenance.get("validation", {}).get("cider"),
+        run_id=provenance.get("mlflow_run_id"),
+    )
+
+
+def _fingerprint(config: Config, reader: ShardReader, checkpoint: Checkpoint) -> str:
+    settings = config.score.model_dump(mode="json")
+    model = model_fingerprint(Path(checkpoint.path))
+    return storage.fingerprint(
+        {"recipe": RECIPE, "model": model, "data": reader.fingerprint, "score": settings}
+    )
+
+
+def _load(directory: Path) -> ScoreCard | None:
+    try:
+        record = ScoreCard.load(directory / "record.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if (Path(record.path) / "per_image.parquet").is_file() else None

@@ -1,0 +1,71 @@
+"""What every format of captions file is read into, and how such a file is opened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.errors import AnnotationError
+
+
+@dataclass(slots=True)
+class Row:
+    """One picture as its captions file describes it."""
+
+    file_name: str
+    place: str
+    """Where in the file it stands, for messages: a line or a key."""
+    captions: list[str] = field(default_factory=list)
+    split: str | None = None
+    id: int | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def read_text(path: Path) -> str:
+    """The file as text.
+
+    Raises:
+        AnnotationError: it is missing, cannot be read or is not UTF-8; names the line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise AnnotationError(
+            f"no captions file {path}; check shard.sources and data_root"
+        ) from None
+    except OSError as error:
+        raise AnnotationError(f"cannot read the captions file {path}: {error.strerror}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise AnnotationError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from None
+
+
+def parse_json(text: str, path: Path, line: int | None = None) -> Any:
+    """The JSON value; `line` is where `text` stands, for a file with a value a line.
+
+    Raises:
+        AnnotationError: it is not JSON, or holds NaN or Infinity; names the line.
+    """
+    where = f"{path}, line {line}" if line is not None else str(path)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        if line is None:
+            where = f"{path}, line {error.lineno}"
+        raise AnnotationError(
+            f"{where}, column {error.colno}: not JSON: {error.msg[0].lower() + error.msg[1:]}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise AnnotationError(f"{where}: not JSON: {reason}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")

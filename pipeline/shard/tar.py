@@ -1,0 +1,220 @@
+"""One tar of a part: pictures in, a tar and its index out; the same bytes for the same input."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline import images, storage
+from pipeline.errors import ImageError
+from pipeline.shard.bad import Bad, Tally
+from pipeline.shard.locate import LIMITS, Located, Stat, read_file
+from pipeline.shards import FORMAT, Member, Tar, table_digest
+
+_FLUSH = 1 << 20
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class Stopped(Exception):  # noqa: N818  (not an error of anyone's)
+    """Another thread failed, or there are too many bad pictures to go on writing."""
+
+
+@dataclass(frozen=True)
+class TarPlan:
+    """The pictures that go into one tar, in order."""
+
+    name: str
+    """Without suffix: <split>-<n>."""
+    split: str
+    pictures: list[Located]
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A picture that was read and checked."""
+
+    located: Located
+    data: bytes
+    probe: images.Probe
+    sha256: str
+
+
+@dataclass
+class Seen:
+    """What was learnt of the pictures of one tar, beside the tar itself."""
+
+    stats: dict[str, Stat]
+    """Of every file as it was when it was read."""
+    bad: list[Bad]
+
+
+def write_tar(
+    directory: Path,
+    plan: TarPlan,
+    check: str,
+    tally: Tally,
+    advance: Callable[[], None],
+) -> tuple[Tar | None, Seen]:
+    """Commit the tar of `plan` in `directory`, then its index; none if no picture is usable.
+
+    Bad pictures are left out and counted. Once there are too many of them, nothing more is
+    written, and the rest is only checked, so that the report is complete.
+    """
+    seen = Seen({}, [])
+    usable = _usable(plan, check, tally, seen, advance)
+    first = next(usable, None)
+    if first is None:
+        return None, seen
+    path = directory / f"{plan.name}.tar"
+    members: list[Member] = []
+
+    def write(file: IO[bytes]) -> None:
+        for one in _written(file, chain([first], usable)):
+            members.append(one)
+            if tally.too_many:
+                raise Stopped
+
+    try:
+        storage.commit(path, write)
+    except Stopped:
+        for _ in usable:
+            pass
+        return None, seen
+    captions = {item.picture.key: len(item.picture.captions) for item in plan.pictures}
+    tar = Tar(
+        path,
+        plan.split,
+        len(members),
+        sum(captions[member.key] for member in members),
+        path.stat().st_size,
+        table_digest(members),
+    )
+    storage.commit(tar.index, _index(tar, members))
+    return tar, seen
+
+
+def _usable(
+    plan: TarPlan, check: str, tally: Tally, seen: Seen, advance: Callable[[], None]
+) -> Iterator[Usable]:
+    for located in plan.pictures:
+        key = located.picture.key
+        try:
+            data, seen.stats[key] = read_file(located.path)
+            probe = images.probe(data, LIMITS)
+            if check == "decode":
+                images.decode(data, LIMITS)
+        except ImageError as error:
+            bad = Bad.of(located.picture, error.code, error.detail)
+            seen.stats.setdefault(key, located.stat)
+            seen.bad.append(bad)
+            tally.add(bad)
+        else:
+            yield Usable(located, data, probe, hashlib.sha256(data).hexdigest())
+        advance()
+
+
+def _written(file: IO[bytes], pictures: Iterator[Usable]) -> Iterator[Member]:
+    """Write each picture to `file` as a tar, saying where it lies."""
+    from webdataset import TarWriter
+
+    sink = _Sink(file.fileno())
+    writer = TarWriter(sink, encoder=False, mtime=0, user="captionmill", group="captionmill")
+    # TarWriter opens its tarfile as a pipe, which cuts what passes into 10 kB slices; written
+    # straight to the sink the bytes are the same and cost a third less.
+    writer.tarstream = tarfile.open(  # noqa: SIM115  (the writer closes it)
+        fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=LIMITS.max_bytes
+    )
+    for picture in pictures:
+        located, text = picture.located.picture, _sample_json(picture)
+        start = writer.tarstream.offset
+        contents = {picture.probe.extension: picture.data, "json": text}
+        writer.write({"__key__": located.key, **contents})
+        # TarWriter orders the members of a sample by name, each behind one block of header.
+        offsets = {}
+        for extension in sorted(contents):
+            offsets[extension] = start + _BLOCK
+            start += _BLOCK + -(-len(contents[extension]) // _BLOCK) * _BLOCK
+        yield Member(
+            located.key,
+            picture.probe.extension,
+            offsets[picture.probe.extension],
+            len(picture.data),
+            picture.sha256,
+            offsets["json"],
+            len(text),
+            hashlib.sha256(text).hexdigest(),
+            located.text,
+        )
+    writer.close()
+    sink.flush()
+
+
+def _sample_json(picture: Usable) -> bytes:
+    about = picture.located.picture
+    info: dict[str, Any] = {
+        "id": about.id,
+        "captions": about.captions,
+        "split": about.split,
+        "source": about.source,
+        "file_name": about.file_name,
+        "width": picture.probe.width,
+        "height": picture.probe.height,
+        "bytes": len(picture.data),
+        "sha256": picture.sha256,
+        "meta": about.meta,
+    }
+    return json.dumps(info, sort_keys=True).encode()
+
+
+def _index(tar: Tar, members: list[Member]) -> str:
+    head = {
+        "format": FORMAT,
+        "tar": tar.path.name,
+        "count": tar.count,
+        "size": tar.size,
+        "sha256": tar.sha256,
+    }
+    names = Member.__slots__
+    rows = ",\n".join(
+        json.dumps({name: getattr(member, name) for name in names}) for member in members
+    )
+    return f'{json.dumps(head)[:-1]}, "samples": [\n{rows}\n]}}\n'
+
+
+class _Sink(io.RawIOBase):
+    """Collects small writes and hands them to the kernel together, without copying them."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.parts: list[bytes] = []
+        self.waiting = 0
+        self.position = 0
+
+    def write(self, data: Any) -> int:
+        self.parts.append(data)
+        self.waiting += len(data)
+        self.position += len(data)
+        if self.waiting >= _FLUSH or len(self.parts) >= 512:
+            self.flush()
+        return len(data)
+
+    def tell(self) -> int:
+        return self.position
+
+    def flush(self) -> None:
+        if not self.parts:
+            return
+        written = os.writev(self.descriptor, self.parts)
+        if written < self.waiting:
+            rest = memoryview(b"".join(self.parts))[written:]
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+        self.parts, self.waiting = [], 0

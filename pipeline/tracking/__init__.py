@@ -1,0 +1,12 @@
+"""Runs and registered models in MLflow; the only place that knows it, and only when it is used.
+
+Without configuration everything lies in the work directory (`mlflow.db`, `mlflow-artifacts`);
+MLFLOW_TRACKING_URI names another place. Knows no stage: fingerprints and tags come from outside.
+Where MLflow is not installed runs are not tracked and one line says so; the registry needs it.
+"""
+
+from pipeline.tracking.registry import ModelVersion, Tracker
+from pipeline.tracking.runs import Run
+from pipeline.tracking.store import FINGERPRINT
+
+__all__ = ["FINGERPRINT", "ModelVersion", "Run", "Tracker"]

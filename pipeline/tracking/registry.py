@@ -1,0 +1,222 @@
+"""Registered models: versions, aliases, and their files."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import storage
+from pipeline.errors import ModelNotFoundError
+from pipeline.tracking.runs import Runs
+from pipeline.tracking.store import FINGERPRINT, masked
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: int
+    fingerprint: str
+    """Of the files it was registered with."""
+    tags: dict[str, str]
+    source: str
+    run_id: str
+    fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def directory(self) -> Path:
+        """Its files on this machine; downloaded once if the store is elsewhere."""
+        return self.fetch(self)
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie among its run's artifacts."""
+        return f"{self.name}/{self.fingerprint}"
+
+    @property
+    def ref(self) -> str:
+        """NAME/version."""
+        return f"{self.name}/{self.version}"
+
+
+class Tracker(Runs):
+    """Runs and the model registry of one work directory, or of MLFLOW_TRACKING_URI."""
+
+    def register(
+        self,
+        name: str,
+        directory: Path,
+        run_id: str | None,
+        tags: Mapping[str, object] | None = None,
+    ) -> ModelVersion:
+        """Copy `directory` to the store and make it a version of `name`, once.
+
+        A directory of the same content is the version that it was before, and its files are put
+        back if they are gone. They belong to the run `run_id`; where the store has no such
+        run, one is made for them.
+
+        Raises:
+            ConfigError: MLflow is not installed or cannot be reached.
+        """
+        fingerprint = directory_fingerprint(directory)
+        for known in self.versions(name):
+            if known.fingerprint == fingerprint:
+                path = local_path(known.source)
+                if path is not None and not path.is_dir():
+                    self.client.log_artifacts(known.run_id, str(directory), known.folder)
+                return known
+        run_id = self._run_for(name, fingerprint, run_id)
+        folder = f"{name}/{fingerprint}"
+        self.client.log_artifacts(run_id, str(directory), folder)
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
+        if name not in self._names():
+            self.client.create_registered_model(name)
+        texts = {key: str(value) for key, value in (tags or {}).items()}
+        made = self.client.create_model_version(
+            name, source, run_id, tags={**texts, FINGERPRINT: fingerprint}
+        )
+        return self._version(made)
+
+    def _run_for(self, name: str, fingerprint: str, run_id: str | None) -> str:
+        if run_id is not None and self.has_run(run_id):
+            return run_id
+        with self.run("register", f"{name}-{fingerprint}", fingerprint) as run:
+            return str(run.run_id)
+
+    def attach(self, version: ModelVersion, file: Path, folder: str) -> None:
+        """Copy a file into `folder` of a version's files."""
+        self.client.log_artifact(version.run_id, str(file), f"{version.folder}/{folder}")
+
+    def tag(self, version: ModelVersion, tags: Mapping[str, object]) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self.client.set_model_version_tag(
+                version.name, str(version.version), f"captionmill.{key}", str(value)
+            )
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of `name`, oldest first; none if nothing has that name."""
+        if self.unused() or not NAME.fullmatch(name):
+            return []
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return sorted(map(self._version, found), key=lambda version: version.version)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Alias to version number; empty if nothing has that name."""
+        if self.unused() or name not in self._names():
+            return {}
+        aliases: dict[str, str] = self.client.get_registered_model(name).aliases
+        return {alias: int(version) for alias, version in sorted(aliases.items())}
+
+    def set_alias(self, name: str, alias: str, version: int | None) -> None:
+        """Point `alias` at `version`, or remove it (none)."""
+        if version is not None:
+            self.client.set_registered_model_alias(name, alias, str(version))
+        elif alias in self.aliases(name):
+            self.client.delete_registered_model_alias(name, alias)
+
+    def resolve(
+        self, name: str, alias: str | None = None, version: int | None = None
+    ) -> ModelVersion:
+        """The version that `alias` points at, or number `version`, with its files at hand.
+
+        Raises:
+            ModelNotFoundError: there is none; says what exists and the way out.
+            ConfigError: MLflow is not installed or cannot be reached.
+        """
+        versions = {known.version: known for known in self.versions(name)}
+        aliases = self.aliases(name)
+        wanted = aliases.get(alias) if alias is not None else version
+        if wanted is None or wanted not in versions:
+            raise ModelNotFoundError(self._missing(name, alias, version, aliases, list(versions)))
+        found = versions[wanted]
+        found.directory  # noqa: B018  (missing files are an error of this call)
+        return found
+
+    def _missing(
+        self,
+        name: str,
+        alias: str | None,
+        version: int | None,
+        aliases: Mapping[str, int],
+        versions: list[int],
+    ) -> str:
+        asked = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
+        retrain = "run `captionmill retrain -c FILE` with the same --work first"
+        otherwise = "give --model another NAME@alias, NAME/version or a checkpoint directory"
+        if not versions:
+            others = [] if self.unused() else sorted(self._names())
+            there = f"it has: {', '.join(others)}" if others else "it is empty"
+            lack = "no champion yet: " if alias == "champion" else ""
+            return (
+                f"{lack}no model {asked} in the registry {masked(self.uri)} ({there}); "
+                f"{retrain}, or {otherwise}"
+            )
+        pointing = ", ".join(f"{key} -> {value}" for key, value in aliases.items()) or "none"
+        numbers = ", ".join(map(str, versions))
+        lack = "no champion yet" if alias == "champion" else "no such model"
+        return f"{lack}: {asked}; {name} has versions {numbers}, aliases {pointing}; {otherwise}"
+
+    def _version(self, found: Any) -> ModelVersion:
+        return ModelVersion(
+            name=found.name,
+            version=int(found.version),
+            fingerprint=found.tags.get(FINGERPRINT, ""),
+            tags=dict(found.tags),
+            source=str(found.source),
+            run_id=str(found.run_id),
+            fetch=self._fetch,
+        )
+
+    def _fetch(self, version: ModelVersion) -> Path:
+        local = local_path(version.source)
+        if local is not None:
+            if not local.is_dir():
+                raise ModelNotFoundError(
+                    f"{version.ref} is registered, but its files are gone from {local}; "
+                    "put them back, or train it again with `captionmill retrain`"
+                )
+            return local
+        target = self.work / "models" / version.name / str(version.version)
+        if not target.is_dir():
+            with storage.commit_directory(target) as new:
+                folder = self.client.download_artifacts(version.run_id, version.folder, str(new))
+                for path in Path(folder).iterdir():
+                    path.rename(new / path.name)
+                shutil.rmtree(new / version.name)
+        return target
+
+    def _names(self) -> set[str]:
+        return {model.name for model in self.client.search_registered_models(max_results=1000)}
+
+
+def directory_fingerprint(directory: Path) -> str:
+    """Of the names and bytes of all files below `directory`."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return storage.fingerprint(
+        {path.relative_to(directory).as_posix(): storage.sha256_file(path) for path in files}
+    )
+
+
+def local_path(source: str) -> Path | None:
+    """The path that a `file:` URI or a plain path names; none for any other URI."""
+    parsed = urllib.parse.urlsplit(source)
+    if parsed.scheme == "file":
+        return Path(urllib.request.url2pathname(parsed.path))
+    return None if parsed.scheme else Path(source)

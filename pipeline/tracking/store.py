@@ -1,0 +1,118 @@
+"""The connection to MLflow: the only file that imports it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+FINGERPRINT = "captionmill.fingerprint"
+INSTALL = "pip install 'mlflow>=3.13,<4'"
+
+# What MLflow would otherwise send, draw or say; a user's own settings win.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Store:
+    """MLflow's store of one work directory, or of MLFLOW_TRACKING_URI."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = Path(work).absolute()
+        self.database = self.work / "mlflow.db"
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        self.local = not given
+        self.uri = given or f"sqlite:///{self.database}"
+
+    def unused(self) -> bool:
+        """Whether nothing was ever stored here; answered without importing MLflow."""
+        return self.local and not self.database.exists()
+
+    @functools.cached_property
+    def client(self) -> Any:
+        """MLflow's client.
+
+        Raises:
+            ConfigError: MLflow is not installed or its store cannot be used.
+        """
+        if not installed():
+            raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        if self.local:
+            self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"MLflow at {masked(self.uri)} cannot be used: {reason}; start it, or unset "
+                "MLFLOW_TRACKING_URI to keep everything in the work directory"
+            ) from error
+        return client
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the store has this run."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return True
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log the finite ones: a NaN spoils what is logged beside it (an open bug of MLflow 3)."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        finite = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
+        batch = [Metric(key, value, now, step) for key, value in finite.items()]
+        if batch:
+            self.client.log_batch(run_id, metrics=batch)
+
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Log params, a hundred a request, which is what MLflow takes."""
+        from mlflow.entities import Param
+
+        batch = [Param(key, value) for key, value in params.items()]
+        for first in range(0, len(batch), 100):
+            self.client.log_batch(run_id, params=batch[first : first + 100])
+
+
+@functools.cache
+def installed() -> bool:
+    """Whether MLflow can be imported; imports it, quietly (a second or so, once)."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    try:
+        import mlflow  # noqa: F401
+    except ImportError as error:
+        if error.name != "mlflow":
+            raise
+        return False
+    return True
+
+
+def masked(uri: str) -> str:
+    """`uri` without the password it may carry."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)

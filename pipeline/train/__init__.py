@@ -1,0 +1,114 @@
+"""The train stage: a shard set in, the best checkpoint out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline import storage
+from pipeline.config import Config, TrainConfig
+from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.records import Checkpoint, ShardSet
+
+# Raised by hand when the same settings and data would train to another model.
+RECIPE = 1
+
+__all__ = ["find_checkpoint", "train"]
+
+
+def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
+    """Train to the best validation CIDEr; resumes where a killed run stopped.
+
+    Raises:
+        ConfigError: a setting that cannot work, or a split that the shard set lacks.
+        WeightsError: an encoder weights file that does not fit.
+        BusyError: another run is training the same thing.
+    """
+    directory = _directory(config, work, shard_set)
+    if (done := _load(directory)) is not None:
+        best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
+        print(f"train   nothing new: epoch {done.epoch}{best} ({directory})")
+        return done
+    with storage.lock(directory):
+        if (done := _load(directory)) is not None:
+            return done
+        from pipeline.train.run import TrainingRun
+
+        record = TrainingRun(config, work, shard_set, directory).finish()
+        record.save(directory / "record.json")
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        return record
+
+
+def find_checkpoint(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
+    """The finished checkpoint of these settings.
+
+    Raises:
+        DataError: there is none yet.
+    """
+    directory = _directory(config, work, shard_set)
+    found = _load(directory)
+    if found is None:
+        raise DataError(
+            f"no finished checkpoint of these settings in {directory}; run `captionmill train` first"
+        )
+    return found
+
+
+def _load(directory: Path) -> Checkpoint | None:
+    try:
+        record = Checkpoint.load(directory / "record.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if (Path(record.path) / "captioner.json").is_file() else None
+
+
+def _directory(config: Config, work: Path, shard_set: ShardSet) -> Path:
+    return (work / "train" / fingerprint(config, shard_set)).absolute()
+
+
+def fingerprint(config: Config, shard_set: ShardSet) -> str:
+    """Of the settings that decide the weights and the shard set; not of devices or paths."""
+    return storage.fingerprint(
+        {"recipe": RECIPE, "shards": shard_set.fingerprint, "train": _content(config)}
+    )
+
+
+def _content(config: Config) -> dict[str, Any]:
+    settings = TrainConfig.model_dump(config.train, mode="json")
+    for machinery in ("checkpoint_seconds", "keep_checkpoints"):
+        del settings[machinery]
+    weights = settings["encoder"]["weights"]
+    if weights is not None and (path := weights_file(config)) is not None:
+        settings["encoder"]["weights"] = storage.sha256_file(path)
+    return settings
+
+
+def weights_file(config: Config) -> Path | None:
+    """The encoder's weights as a file; None where they are a torchvision name or absent.
+
+    Raises:
+        WeightsError: the file is not there.
+    """
+    weights = config.train.encoder.weights
+    if weights is None or not ("/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))):
+        return None
+    path = config.input_path(weights)
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights file {path}; train.encoder.weights = {weights!r} is looked up below "
+            f"data_root = {config.data_root!r}"
+        )
+    return path
+
+
+def require_validation(config: Config, shard_set: ShardSet) -> None:
+    """Raise ConfigError unless the training and validation splits hold pictures."""
+    for split in ("train", config.train.validation_split):
+        if not shard_set.samples.get(split):
+            known = ", ".join(f"{name} ({n})" for name, n in shard_set.samples.items())
+            raise ConfigError(
+                f"the shard set has no pictures in the split {split!r}; it has {known}. Give a source "
+                "that split, set shard.holdout, or set train.validation_split"
+            )

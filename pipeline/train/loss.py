@@ -1,0 +1,47 @@
+"""Teacher forcing's loss: cross-entropy of the next word, padding ignored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.models.captioner import Captioner, Memory
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One batch's losses."""
+
+    total: Tensor
+    """What is minimised."""
+    cross_entropy: float
+    """Mean over the words, nats, without smoothing's share taken out."""
+    words: int
+
+
+def caption_loss(
+    model: Captioner,
+    memory: Memory,
+    captions_BCT: Tensor,
+    *,
+    pad: int,
+    label_smoothing: float = 0.0,
+    attention_penalty: float = 0.0,
+) -> Loss:
+    """Cross-entropy + the doubly stochastic term lambda * mean_s (1 - sum_t a_ts)^2.
+
+    Xu et al. 2015, eq. 14: over a caption each place of the picture is looked at about equally.
+    """
+    prefixes, targets = captions_BCT[..., :-1], captions_BCT[..., 1:]
+    real = targets != pad
+    teaching = model.teach(memory, prefixes, at=real)
+    entropy = F.cross_entropy(teaching.logits, targets[real], label_smoothing=label_smoothing)
+    total = entropy
+    if attention_penalty > 0:
+        looked = (teaching.attention_BCTS * real[..., None]).sum(2)
+        captions = real.any(-1)
+        total = entropy + attention_penalty * torch.square(1 - looked[captions]).mean()
+    return Loss(total, float(entropy.detach()), int(real.sum()))

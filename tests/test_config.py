@@ -1,0 +1,87 @@
+"""Settings: strict, and errors that name the key, the value and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def error(tmp_path, text, overrides=None):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path, overrides)
+    return str(raised.value)
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path):
+    assert "did you mean train.epochs?" in error(tmp_path, "train: {epoch: 3}")
+    assert "did you mean train.encoder.weights?" in error(
+        tmp_path, "train: {encoder: {weigths: x}}"
+    )
+    assert "did you mean shard?" in error(tmp_path, "shards: {}")
+    message = error(tmp_path, "shard: {sources: [{annotation: x}]}")
+    assert "did you mean shard.sources.0.annotations?" in message
+
+
+def test_a_key_in_the_wrong_section_names_the_right_one(tmp_path):
+    assert "did you mean train.learning_rate?" in error(tmp_path, "learning_rate: 1")
+
+
+def test_values_out_of_bounds_are_named_with_the_bound(tmp_path):
+    message = error(tmp_path, "train: {epochs: 0}")
+    assert "train.epochs = 0" in message and "greater than or equal to 1" in message
+    assert "train.encoder.train = 'some'" in error(tmp_path, "train: {encoder: {train: some}}")
+
+
+def test_files_that_are_no_settings(tmp_path):
+    assert "line 2 is not valid YAML" in error(tmp_path, "train:\n  a: ]1\n")
+    assert "must hold a mapping" in error(tmp_path, "[1, 2]")
+    with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_overrides_reach_every_depth(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("shard: {sources: [{annotations: a.json}]}\ntrain:\n")
+    config = load_config(
+        path, ["train.encoder.name=resnet50", "shard.sources.0.split=val", "train.epochs=3"]
+    )
+    assert config.train.encoder.name == "resnet50"
+    assert config.shard.sources[0].split == "val"
+    assert config.train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "not of the form"),
+        ("=3", "not of the form"),
+        ("device.x=1", "unknown|valid"),
+        ("shard.sources.7.split=a", "not a position|unknown key|valid"),
+    ],
+)
+def test_overrides_that_cannot_work(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_yaml_is_safe(tmp_path):
+    assert "not valid YAML" in error(tmp_path, "device: !!python/object/apply:os.getcwd []")
+
+
+def test_resolved_settings_read_back_equal(tmp_path):
+    config = load_config(None, ["train.epochs=3", "shard.holdout={val: 0.1}"])
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_is_valid(path):
+    assert isinstance(load_config(path), Config)

@@ -1,0 +1,188 @@
+"""Training: it learns, it resumes exactly after SIGKILL, and bad settings stop it first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.predict import load_captioner
+from pipeline.shard import shard
+from pipeline.train import find_checkpoint, train
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
+SETTINGS = [
+    "train.encoder.name=mobilenet_v3_small",
+    "train.transform.size=32",
+    "train.tokenizer.min_count=1",
+    "train.batch_size=8",
+    "train.warmup_steps=2",
+    "train.learning_rate=0.005",
+    "train.decoder={width: 32, embedding: 32, attention: 16, dropout: 0.2}",
+    "device=cpu",
+    "threads=1",
+]
+
+
+def make_data(folder: Path, counts: dict[str, int]) -> None:
+    """Plain coloured squares, two captions each."""
+    folder.mkdir(exist_ok=True)
+    number = 0
+    for split, count in counts.items():
+        rows = []
+        for _ in range(count):
+            name = list(COLOURS)[number % 3]
+            # A shade of its own: equal pictures in two splits are no fair validation.
+            shade = tuple(min(255, c + number % 25) for c in COLOURS[name])
+            Image.new("RGB", (32, 32), shade).save(folder / f"{number}.png")
+            for text in (f"a {name} square", f"the whole picture is {name}"):
+                rows.append({"image": f"{number}.png", "caption": text, "split": split})
+            number += 1
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def settings(data: Path, *more: str) -> Config:
+    sources = [{"kind": "jsonl", "annotations": str(data / f"{s}.jsonl")} for s in ("train", "val")]
+    return load_config(None, [*SETTINGS, f"shard.sources={json.dumps(sources)}", *more])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder, {"train": 30, "val": 9})
+    return folder
+
+
+def test_it_learns_and_the_checkpoint_captions(data, tmp_path):
+    config = settings(data, "train.epochs=12", "train.encoder.train=all")
+    shards = shard(config, tmp_path)
+    record = train(config, tmp_path, shards)
+    assert record.validation_cider > 300, "three colours are not hard"
+    captioner = load_captioner(record.path, device="cpu")
+    texts = [c.text for c in captioner.caption([data / "0.png", (data / "1.png").read_bytes()])]
+    assert ["red" in texts[0], "green" in texts[1]] == [True, True]
+    pixels = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    pixels[2] = 220
+    assert "blue" in captioner.caption([pixels])[0].text
+    assert find_checkpoint(config, tmp_path, shards) == record
+
+
+def test_finished_work_is_recognised_without_training(data, tmp_path, capsys):
+    config = settings(data, "train.epochs=1")
+    shards = shard(config, tmp_path)
+    record = train(config, tmp_path, shards)
+    weights = (Path(record.path) / "model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    # Machinery is no content: other devices, threads and checkpoint times train the same thing.
+    again = settings(data, "train.epochs=1", "train.checkpoint_seconds=7", "threads=2")
+    assert train(again, tmp_path, shards) == record
+    assert "nothing new" in capsys.readouterr().out
+    assert (Path(record.path) / "model.safetensors").stat().st_mtime_ns == weights
+    with pytest.raises(DataError, match="captionmill train"):
+        find_checkpoint(settings(data, "train.epochs=2"), tmp_path, shards)
+
+
+def test_a_frozen_encoder_trains_alike_with_and_without_the_cache(data, tmp_path):
+    losses = []
+    for cached in ("true", "false"):
+        config = settings(data, "train.epochs=2", f"train.cache_features={cached}")
+        record = train(config, tmp_path, shard(config, tmp_path))
+        losses.append(load_file(Path(record.path) / "model.safetensors"))
+    cache = list((tmp_path / "features").rglob("*.npy"))
+    assert len(cache) == 2, "one file a tar"
+    for name, tensor in losses[0].items():
+        torch.testing.assert_close(tensor, losses[1][name], atol=0.05, rtol=0.05, msg=name)
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_train import settings
+from pipeline.shard import shard
+from pipeline.train import train
+config = settings(Path(sys.argv[1]), *sys.argv[4:])
+train(config, Path(sys.argv[2]), shard(config, Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("encoder", ["none", "2"])
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(data, tmp_path, encoder):
+    """SIGKILL a real process after each new checkpoint; the last run must not notice."""
+    options = [f"train.encoder.train={encoder}", "train.epochs=4", "train.checkpoint_seconds=0.001"]
+    config = settings(data, *options)
+    whole = train(config, tmp_path / "whole", shard(config, tmp_path / "whole"))
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        str(data),
+        str(tmp_path / "cut"),
+        str(Path(__file__).parent),
+    ]
+    kills = 0
+    for _ in range(30):
+        before = steps_seen(tmp_path / "cut")
+        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+        while process.poll() is None and kills < 3:
+            if steps_seen(tmp_path / "cut") > before:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert kills == 3
+    cut = train(config, tmp_path / "cut", shard(config, tmp_path / "cut"))
+    assert (cut.step, cut.validation_cider) == (whole.step, whole.validation_cider)
+    first, second = (Path(r.path) / "model.safetensors" for r in (whole, cut))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def steps_seen(work: Path) -> int:
+    found = work.glob("train/*/checkpoints/[0-9]*/training.json")
+    return max((int(path.parent.name) for path in found), default=-1)
+
+
+def test_settings_that_cannot_work_stop_before_any_work(data, tmp_path):
+    good = settings(data)
+    shards = shard(good, tmp_path)
+    with pytest.raises(ConfigError, match=r"no pictures in the split 'dev'; it has .*val \(9\)"):
+        train(settings(data, "train.validation_split=dev"), tmp_path, shards)
+    with pytest.raises(ConfigError, match="unknown encoder 'resnet19'"):
+        train(settings(data, "train.encoder.name=resnet19"), tmp_path, shards)
+    with pytest.raises(WeightsError, match=r"no weights file .*w\.pth"):
+        train(settings(data, "train.encoder.weights=nowhere/w.pth"), tmp_path, shards)
+    with pytest.raises(ConfigError, match="CUDA"):
+        train(settings(data, "device=cuda:99"), tmp_path, shards)
+    torch.save({"strange": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="strange"):
+        train(settings(data, f"train.encoder.weights={tmp_path / 'w.pth'}"), tmp_path, shards)
+
+
+def test_a_damaged_checkpoint_is_passed_over(data, tmp_path):
+    from pipeline.train.checkpoints import Checkpoints
+    from pipeline.train.run import TrainingRun
+
+    config = settings(data, "train.epochs=1", "train.checkpoint_seconds=0.001")
+    run = TrainingRun(config, tmp_path, shard(config, tmp_path), tmp_path / "run")
+    store = Checkpoints(tmp_path / "checkpoints", keep=5)
+    for step in (1, 2):
+        run.position = store.resume(run.saved, run.optimiser)
+        run.position.step = step
+        store.save(run.saved, run.optimiser, run.position)
+    weights = store.path(2) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    assert store.resume(run.saved, run.optimiser).step == 1
