@@ -16,12 +16,11 @@ from torch import Tensor
 from pipeline import images, metrics
 from pipeline.decode import Caption
 from pipeline.errors import DataError, ImageError
-from pipeline.metrics import References, Scores
+from pipeline.metrics import METRICS, References, Scores
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
 from pipeline.shards import ShardReader
 
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
 Features = Callable[[int, int], Tensor]
 """(start, stop) in the reader's order to what the encoder's frozen stages give."""
 
@@ -33,9 +32,13 @@ class Evaluation:
     image_ids: list[int | str]
     captions: list[Caption]
     scores: Scores
-    signature: str
     references: str
     """Fingerprint of the tokenised references."""
+
+    @property
+    def signature(self) -> str:
+        """What was computed, in one line."""
+        return self.scores.signature
 
     def percent(self) -> dict[str, float]:
         """Corpus scores x100."""
@@ -83,13 +86,9 @@ def evaluate_captioner(
     hypotheses = [caption.text for caption in captions]
     if shuffle_images:
         hypotheses = _displaced(hypotheses)
-    return Evaluation(
-        [info["id"] for info in reader.infos()[:count]],
-        captions,
-        metrics.score_captions(references, hypotheses),
-        metrics.signature(references),
-        references.fingerprint,
-    )
+    scores = metrics.score_captions(references, hypotheses)
+    ids = [info["id"] for info in reader.infos()[:count]]
+    return Evaluation(ids, captions, scores, references.fingerprint)
 
 
 def _captions(

@@ -79,6 +79,23 @@ class Tar:
         """The index beside the tar."""
         return self.path.with_suffix(".index.json")
 
+    def row(self) -> dict[str, Any]:
+        """As a part's manifest holds it: without its directory."""
+        return {
+            "name": self.path.name,
+            "split": self.split,
+            "count": self.count,
+            "captions": self.captions,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+    @classmethod
+    def of(cls, directory: Path, row: dict[str, Any]) -> Tar:
+        """The tar in `directory` that `row` describes; KeyError if it does not."""
+        fields = (row[name] for name in ("split", "count", "captions", "size", "sha256"))
+        return cls(directory / row["name"], *fields)
+
 
 def table_digest(members: list[Member]) -> str:
     """SHA-256 over every member's name, size and SHA-256, in order.
@@ -100,14 +117,7 @@ def read_part(directory: Path) -> list[Tar]:
     """
     path = directory / "part.json"
     try:
-        rows = storage.read_json(path)["tars"]
-        return [
-            Tar(
-                directory / row["name"],
-                *(row[name] for name in ("split", "count", "captions", "size", "sha256")),
-            )
-            for row in rows
-        ]
+        return [Tar.of(directory, row) for row in storage.read_json(path)["tars"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardError(
             f"the part manifest {path} cannot be read ({error}); run `captionmill shard` again"
@@ -222,7 +232,7 @@ class ShardReader:
 
     def infos(self) -> list[dict[str, Any]]:
         """The JSON of every sample in order, without reading a picture."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for tar, members in zip(self.tars, self._members, strict=True):
             with _open(tar) as descriptor:
                 rows.extend(_info(descriptor, tar, member) for member in members)

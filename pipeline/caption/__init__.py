@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.caption.account import account, report_problems
-from pipeline.caption.archives import Source, name_sources, open_archives
+from pipeline.caption.archives import name_sources, open_archives
 from pipeline.caption.engine import Engine
+from pipeline.caption.members import Archive
 from pipeline.caption.plan import Relisted, Unit
 from pipeline.caption.recipe import Captioner, describe
 from pipeline.caption.schema import Row
@@ -65,7 +66,15 @@ def caption(
         sources = name_sources(opened, kept.plan.sources())
         for source in sources:
             kept.plan.extend(source, config.unit_size, set(receipts), relisted)
-        made = _run(kept, config, captioner, marker, sources, relisted, receipts)
+        made = _run(
+            kept,
+            config=config,
+            captioner=captioner,
+            marker=marker,
+            archives={source.name: source.archive for source in sources},
+            relisted=relisted,
+            receipts=receipts,
+        )
         report = account(
             kept,
             marker,
@@ -83,15 +92,15 @@ def caption(
 
 def _run(
     table: Table,
+    *,
     config: CaptionConfig,
     captioner: Captioner,
     marker: Marker,
-    sources: Sequence[Source],
+    archives: Mapping[str, Archive],
     relisted: Relisted,
     receipts: Mapping[str, Receipt],
 ) -> dict[str, Receipt]:
     """Caption the units of these sources that have no receipt; the receipts made."""
-    archives = {source.name: source.archive for source in sources}
     total = sum(rows for _, source, rows in table.plan.unit_rows())
     done = sum(receipt.rows for receipt in receipts.values())
     failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
@@ -106,9 +115,16 @@ def _run(
     def finish(unit: Unit, rows: list[Row]) -> None:
         made[unit.id] = table.write(unit, rows)
 
-    Engine(config, captioner, marker, archives, relisted, advance).run(
-        (u for u in table.plan.units() if u.id not in receipts and u.source in archives), finish
+    engine = Engine(
+        config=config,
+        captioner=captioner,
+        marker=marker,
+        archives=archives,
+        relisted=relisted,
+        progress=advance,
     )
+    units = table.plan.units()
+    engine.run((u for u in units if u.id not in receipts and u.source in archives), finish)
     if made:
         progress.close(f"{failed:,} failed")
     return made

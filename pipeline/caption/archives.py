@@ -83,11 +83,13 @@ def name_sources(archives: Mapping[Path, Archive], known: Mapping[str, str]) -> 
     for path, archive in archives.items():
         real, base = text_name(os.path.realpath(os.fsencode(path))), _base_name(path)
         # An archive that was moved is known by its name, once its old place is empty.
-        taken = shared[base] > 1 or (base in known and os.path.exists(known[base]))
+        taken = shared[base] > 1 or (base in known and Path(known[base]).exists())
         name = names_of.get(real) or (text_name(os.fsencode(path)) if taken else base)
         sources.append(Source(name, real, archive))
     return sources
 
 
 def _base_name(path: Path) -> str:
-    return text_name(os.fsencode(Path(os.path.abspath(path)).name or "/"))
+    # `.` and `..` have no name of their own; a link keeps the name it was given.
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    return text_name(os.fsencode(name or "/"))

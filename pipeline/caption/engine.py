@@ -86,6 +86,7 @@ class Engine:
 
     def __init__(
         self,
+        *,
         config: CaptionConfig,
         captioner: Captioner,
         marker: Marker,
@@ -157,6 +158,7 @@ class Engine:
         side = self.captioner.transform.size
         pixels = np.zeros((self.config.batch_size, 3, side, side), np.uint8)
         for slot, (_, picture) in enumerate(batch):
+            assert picture.pixels is not None
             pixels[slot] = picture.pixels
         captions = self.captioner.caption_pixels(
             torch.from_numpy(pixels), beam=self.config.beam, candidates=self.config.candidates

@@ -74,24 +74,28 @@ class Folder(Archive):
     def _link_reason(self, target: bytes) -> str | None:
         if not self._inside(target):
             return "link_outside_archive"
-        regular = os.path.isfile(target) or not os.path.exists(target)
+        try:
+            regular = stat.S_ISREG(os.lstat(target).st_mode)
+        except OSError:
+            # A link to nothing: reading it fails, and that is its row.
+            regular = True
         return None if regular else "not_a_regular_file"
 
     def _inside(self, target: bytes) -> bool:
-        return target.startswith(self.root.rstrip(b"/") + b"/")
+        return target == self.root or target.startswith(self.root.rstrip(b"/") + b"/")
 
     def _path(self, relative: bytes) -> bytes:
-        return os.path.join(self.root, relative) if relative else self.root
+        return self.root + b"/" + relative if relative else self.root
 
     def read(self, member: Member, most: int) -> bytes:
         """The file's bytes, if it is still a regular file inside the folder."""
         relative = member.raw if member.raw is not None else member.name.encode()
         path = self._path(relative)
-        if os.path.islink(path):
-            path = os.path.realpath(path)
-            if not self._inside(path):
-                raise ImageError("unreadable_file", "the file has become a link out of the folder")
         try:
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                path = os.path.realpath(path)
+                if not self._inside(path):
+                    raise ImageError("unreadable_file", "the file is now a link out of the folder")
             # Not blocking, in case the name is a pipe by now.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:

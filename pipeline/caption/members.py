@@ -135,8 +135,8 @@ def text_name(raw: bytes) -> str:
 
 def skip_reason(name: str) -> str | None:
     """Why a regular file of this name is not an input, or None if it is one."""
-    parts = name.split("/")
+    parts = name.split("/") if name.startswith(".") or "/." in name else ()
     if any(part.startswith(".") and part not in (".", "..") for part in parts):
         return "hidden_file"
-    _, dot, extension = parts[-1].rpartition(".")
+    _, dot, extension = name.rpartition("/")[2].rpartition(".")
     return "other_file_type" if dot and extension and extension.lower() not in EXTENSIONS else None

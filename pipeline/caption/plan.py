@@ -136,14 +136,17 @@ class Plan:
         per_file = max(CHUNK // unit_size, 1) * unit_size
         new: list[Member] = []
         for member in source.archive.members():
-            digest = key_digest(source.name, member.name, member.occurrence)
-            seen = known.pop(digest, None)
-            if seen is None:
+            if not known:
                 new.append(member)
-            elif seen.pending and seen.place != _place(member):
-                so_far.moved[digest] = member
-            elif not seen.pending and seen.content != _content(member):
-                so_far.changed += 1
+            else:
+                digest = key_digest(source.name, member.name, member.occurrence)
+                seen = known.pop(digest, None)
+                if seen is None:
+                    new.append(member)
+                elif seen.pending and seen.place != _place(member):
+                    so_far.moved[digest] = member
+                elif not seen.pending and seen.content != _content(member):
+                    so_far.changed += 1
             if len(new) == per_file:
                 ordinal = self._append(source, new, unit_size, ordinal)
                 so_far.added += len(new)
@@ -186,9 +189,8 @@ class Plan:
 
 
 def _unit_id(ordinal: int, source: str, members: list[Member]) -> str:
-    digest = hashlib.sha256()
-    for member in members:
-        digest.update(key_digest(source, member.name, member.occurrence))
+    keys = "".join(f"{len(m.name)}:{m.name}{m.occurrence};" for m in members)
+    digest = hashlib.sha256(f"{len(source)}:{source}{keys}".encode())
     return f"{ordinal:07d}-{digest.hexdigest()[:16]}"
 
 
@@ -207,10 +209,8 @@ def _cell(member: Member, name: str) -> Any:
 
 def _members(table: pa.Table) -> list[Member]:
     columns = [table[name].to_pylist() for name in _MEMBER]
-    return [
-        Member(*cells[:-1], sidecars=tuple(Sidecar(**found) for found in cells[-1]))
-        for cells in zip(*columns, strict=True)
-    ]
+    columns[-1] = [tuple(Sidecar(**sidecar) for sidecar in found) for found in columns[-1]]
+    return [Member(*cells) for cells in zip(*columns, strict=True)]
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

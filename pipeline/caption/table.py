@@ -168,8 +168,8 @@ class Table:
         """The receipt of a part that has none, if the part is whole and this unit's."""
         try:
             content = self.part(unit.id).read_bytes()
-            found = read_part(pa.BufferReader(content))
-        except (FileNotFoundError, pa.ArrowException):
+            found = read_part(content)
+        except (OSError, TableError):
             return None
         if part_keys(found) != unit.keys():
             return None
@@ -238,15 +238,18 @@ def count(
     return captioned, failed, skipped
 
 
-def read_part(source: Any) -> pa.Table:
+def read_part(content: bytes) -> pa.Table:
     """A part's rows, its pages' check sums verified.
 
     Raises:
-        pyarrow.ArrowException: not Parquet, damaged, or of another schema.
+        TableError: not Parquet, damaged, or of other columns.
     """
-    found = pq.ParquetFile(source, page_checksum_verification=True).read()
+    try:
+        found = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException):
+        raise TableError("it cannot be read as Parquet") from None
     if not found.schema.equals(SCHEMA):
-        raise pa.ArrowInvalid("the columns are not those of a caption table")
+        raise TableError("its columns are not those of a caption table")
     return found
 
 

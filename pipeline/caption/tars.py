@@ -26,7 +26,7 @@ from pipeline.caption.meta import META_BYTES, combine
 from pipeline.errors import ArchiveError, ImageError
 
 # What the standard library raises over hostile or damaged tar headers and gzip streams.
-DAMAGE = (
+_DAMAGE = (
     *(tarfile.TarError, EOFError, OSError, zlib.error),
     *(ValueError, OverflowError, RecursionError, MemoryError),
 )
@@ -66,30 +66,13 @@ class Tar(Archive):
     def _headers(self) -> Iterator[Member]:
         with self._open() as stream:
             try:
-                tar = tarfile.open(
-                    fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape"
-                )
-            except DAMAGE as error:
+                yield from _walk(stream)
+            except _DAMAGE as error:
+                # The first header already: a gzip that is no tar, or a file of another kind.
                 raise ArchiveError(
                     f"{self.path} is not a tar that can be read ({type(error).__name__});"
                     " check it with `tar tf`"
                 ) from None
-            try:
-                last = -1
-                while (entry := tar.next()) is not None:
-                    # A header may claim a negative size, which would list in circles.
-                    if not last < entry.offset_data <= tar.offset < 1 << 62:
-                        raise tarfile.ReadError
-                    last = entry.offset_data
-                    # tarfile would keep every header it has seen.
-                    tar.members.clear()
-                    if not entry.isdir():
-                        yield _member(entry)
-                whole = _ends_here(stream, tar.offset)
-            except DAMAGE:
-                whole = False
-            if not whole:
-                yield Member("", code="damaged_archive")
 
     def _open(self) -> IO[bytes]:
         if self.sequential:
@@ -102,7 +85,7 @@ class Tar(Archive):
             raise too_many_bytes(member.size, most)
         try:
             data = self._bytes(member.offset, member.size)
-        except DAMAGE:
+        except _DAMAGE:
             raise ImageError("unreadable_member", "the archive cannot be read here") from None
         if len(data) < member.size:
             raise ImageError(
@@ -119,7 +102,7 @@ class Tar(Archive):
                 try:
                     self._stream.seek(offset)
                     return self._stream.read(size)
-                except DAMAGE:
+                except _DAMAGE:
                     self._stream.close()
                     self._stream = None
                     raise
@@ -143,7 +126,7 @@ class Tar(Archive):
         else:
             try:
                 content = self._bytes(sidecar.offset, sidecar.size)
-            except DAMAGE:
+            except _DAMAGE:
                 content = "unreadable_member"
         self._last = (sidecar, content)
         return content
@@ -157,6 +140,27 @@ class Tar(Archive):
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+
+def _walk(stream: IO[bytes]) -> Iterator[Member]:
+    """Members from headers alone; damage after the first header is the last member."""
+    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        try:
+            last = -1
+            while (entry := tar.next()) is not None:
+                # A header may claim a negative size, which would list in circles.
+                if not last < entry.offset_data <= tar.offset < 1 << 62:
+                    raise tarfile.ReadError
+                last = entry.offset_data
+                # tarfile would keep every header it has seen.
+                vars(tar)["members"].clear()
+                if not entry.isdir():
+                    yield _member(entry)
+            whole = _ends_here(stream, tar.offset)
+        except _DAMAGE:
+            whole = False
+    if not whole:
+        yield Member("", code="damaged_archive")
 
 
 def _member(entry: tarfile.TarInfo) -> Member:
@@ -248,6 +252,6 @@ def is_tar(path: Path) -> bool:
         try:
             with gzip.open(path, "rb") as stream:
                 head = stream.read(512)
-        except DAMAGE:
+        except _DAMAGE:
             return path.name.lower().endswith((".tar.gz", ".tgz"))
     return head[257:262] == b"ustar" or path.name.lower().endswith((".tar", ".tar.gz", ".tgz"))

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from pipeline.caption.account import account, report_problems
 from pipeline.caption.members import key_digest
 from pipeline.caption.plan import Unit
@@ -63,7 +61,8 @@ def _error(directory: Path, problems: list[str]) -> TableError:
 
 
 def _check_keys(unit: Unit, seen: set[bytes]) -> Iterator[str]:
-    for source, member, occurrence in unit.keys():
+    keys = unit.keys()
+    for source, member, occurrence in keys:
         digest = key_digest(source, member, occurrence)
         if digest in seen:
             yield f"the plan holds the key ({source}, {member}, {occurrence}) twice"
@@ -84,9 +83,9 @@ def _check_part(table: Table, unit: Unit, receipt: Receipt | None, recipe: str) 
         yield f"{path.name} is not the file that its receipt tells of (SHA-256 differs)"
         return
     try:
-        part = read_part(pa.BufferReader(content))
-    except pa.ArrowException:
-        yield f"{path.name} cannot be read as Parquet of our columns"
+        part = read_part(content)
+    except TableError as error:
+        yield f"{path.name}: {error}"
         return
     keys = part_keys(part)
     if keys != unit.keys():

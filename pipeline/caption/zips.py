@@ -13,7 +13,7 @@ from pipeline.caption.folder import too_many_bytes
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason, text_name
 from pipeline.errors import ArchiveError, ImageError
 
-DAMAGE = (
+_DAMAGE = (
     *(zipfile.BadZipFile, EOFError, OSError, zlib.error),
     *(ValueError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
 )
@@ -28,7 +28,7 @@ class Zip(Archive):
         self.path = path
         try:
             self.zip = zipfile.ZipFile(path)
-        except DAMAGE as error:
+        except _DAMAGE as error:
             raise ArchiveError(
                 f"{path} is not a zip that can be read ({type(error).__name__});"
                 " check it with `unzip -t`, or pack it again"
@@ -55,7 +55,7 @@ class Zip(Archive):
             with self.zip.open(entry) as file:
                 # The directory's size is a claim; no more than it is ever inflated.
                 data = file.read(member.size)
-        except DAMAGE:
+        except _DAMAGE:
             raise ImageError(
                 "unreadable_member",
                 "the zip is damaged here, or packs this member in a way that is not read",

@@ -112,7 +112,9 @@ def _finish(
 def _undone(beams: _Beams, limits: Limits, step: int) -> Tensor:
     """Whether a picture's best running beam could still overtake its worst finished one [B]."""
     reachable = beams.sums_BW[:, 0] / (step + 1) ** limits.length_penalty
-    return (reachable > beams.done_ranks_BW[:, -1]) & (step < limits.max_len - 1)
+    if step == limits.max_len - 1:
+        return torch.zeros_like(reachable, dtype=torch.bool)
+    return reachable.gt(beams.done_ranks_BW[:, -1])
 
 
 def _read(beams: _Beams, place: int, candidates: int) -> list[Hypothesis]:

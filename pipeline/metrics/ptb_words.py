@@ -12,34 +12,34 @@ jul jun kan kans ky lieut lt ltd maj mar md messrs mfg mich minn mlle mme mo mon
 ms msgr mt mtg natl neb nev nov oct okla penn pfc ph plc ppte ppty pres prof profs pte ptes
 pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc sgt spc sq sr st ste supt supts sys
 tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo
-""".split()
+"""
 """Words whose full stop belongs to them, in any case."""
 
 ABBREVIATIONS_IN_CAPITALS = """
 ark az del ill la mass miss ore pa tex wash
-""".split()
+"""
 """The same, where the first letter is a capital: words of English otherwise."""
 
 ABBREVIATIONS_BEFORE_NUMBERS = """
 art ca fig no nos op pp
-""".split()
+"""
 """The same, where a number follows: `No. 5`."""
 
 FILE_ENDINGS = """
 gz pl ps py bat bmp cgi cpp dll doc exe gif htm jar jpg mov pdf php png ppt sql tar txt wav
 xml zip docx html java jpeg
-""".split()
+"""
 """Endings after which `1234.jpg` is one token."""
 
 MERGED_WORDS = {
-    "cannot": ("can", "not"),
-    "gonna": ("gon", "na"),
-    "gotta": ("got", "ta"),
-    "lemme": ("lem", "me"),
-    "gimme": ("gim", "me"),
-    "wanna": ("wan", "na"),
-    "'tis": ("'t", "is"),
-    "'twas": ("'t", "was"),
+    "cannot": "can not",
+    "gonna": "gon na",
+    "gotta": "got ta",
+    "lemme": "lem me",
+    "gimme": "gim me",
+    "wanna": "wan na",
+    "'tis": "'t is",
+    "'twas": "'t was",
 }
 """Words that are two tokens."""
 
@@ -47,5 +47,5 @@ SENTENCE_STARTS = """
 a about according after an as at but he her here however if in it last many more now once one
 other our she since so some such that the their then there these they this we what when while
 yet you
-""".split()
+"""
 """Words that, with a capital, show that the full stop after a single letter ended a sentence."""

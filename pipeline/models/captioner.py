@@ -44,8 +44,10 @@ class Teaching(NamedTuple):
 class State(Protocol):
     """A search's position: the memory shared by a picture's beams, and what each beam carries."""
 
-    attention: Tensor | None
-    """[B * W, S] of the last step, where it was asked for."""
+    @property
+    def attention(self) -> Tensor | None:
+        """[B * W, S] of the last step, where it was asked for."""
+        ...
 
     def select(self, rows: Tensor) -> Self:
         """Keep `rows` of the B * W rows, in this order.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchvision
@@ -45,7 +45,8 @@ class GridEncoder(Encoder):
 
     def features(self, images: Tensor) -> Tensor:
         """The frozen stages."""
-        out: Tensor = self.frozen(images)
+        # Channels last: about twice the speed on a CPU (oneDNN), and what tensor cores want.
+        out: Tensor = self.frozen(images.contiguous(memory_format=torch.channels_last))
         return out
 
     def memory(self, features: Tensor) -> Tensor:
@@ -94,7 +95,9 @@ def build_encoder(
     )
     if not 0 <= frozen <= len(stages):
         raise ConfigError(f"train.encoder.train = {train}: {name} has {len(stages)} stages")
-    return GridEncoder(stages, frozen, freeze_batch_norm)
+    encoder = GridEncoder(stages, frozen, freeze_batch_norm)
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder
 
 
 def weights_statistics(
@@ -157,7 +160,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"no weights file {path}; see train.encoder.weights and data_root")
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  both libraries raise many kinds on hostile bytes

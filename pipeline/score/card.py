@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.evaluate import METRICS, Evaluation
+from pipeline.evaluate import Evaluation
+from pipeline.metrics import METRICS
 from pipeline.records import Checkpoint, ScoreCard
 
 DEFINITIONS = {

@@ -47,7 +47,6 @@ class Tally:
         with self._lock:
             self.bad.append(bad)
 
-    @property
     def too_many(self) -> bool:
         """Whether there are more than are allowed."""
         return len(self.bad) > self.allowed

@@ -79,7 +79,8 @@ def _value(path: Path, place: str, entry: Any, key: str, kind: type) -> Any:
     if key not in entry:
         raise AnnotationError(f"{path}: {place} has no key `{key}`; is it COCO captions?")
     value = entry[key]
-    if not isinstance(value, kind) or isinstance(value, bool) or value == "" and key == "file_name":
+    empty = key == "file_name" and not value
+    if not isinstance(value, kind) or isinstance(value, bool) or empty:
         wanted = "a whole number" if kind is int else "a text"
         raise AnnotationError(f"{path}: {place}.{key} must be {wanted}, not {value!r:.80}")
     return value

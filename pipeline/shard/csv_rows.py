@@ -26,7 +26,7 @@ def read_csv(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path, lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        header = next(lines, [])
+        header: list[str] = next(lines, [])
         for column in ("image", "caption"):
             if column not in header:
                 raise AnnotationError(

@@ -10,6 +10,13 @@ from typing import Any, NoReturn
 from pipeline.errors import AnnotationError
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 @dataclass(slots=True)
 class Row:
     """One picture as its captions file describes it."""
@@ -55,7 +62,7 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     """
     where = f"{path}, line {line}" if line is not None else str(path)
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         if line is None:
             where = f"{path}, line {error.lineno}"
@@ -65,7 +72,3 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise AnnotationError(f"{where}: not JSON: {reason}") from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")

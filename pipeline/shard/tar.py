@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -16,11 +15,13 @@ from typing import IO, Any
 from pipeline import images, storage
 from pipeline.errors import ImageError
 from pipeline.shard.bad import Bad, Tally
-from pipeline.shard.locate import LIMITS, Located, Stat, read_file
+from pipeline.shard.locate import LIMITS, Located, read_file
+from pipeline.shard.seen import Seen
 from pipeline.shards import FORMAT, Member, Tar, table_digest
 
 _FLUSH = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 
 class Stopped(Exception):  # noqa: N818  (not an error of anyone's)
@@ -47,15 +48,6 @@ class Usable:
     sha256: str
 
 
-@dataclass
-class Seen:
-    """What was learnt of the pictures of one tar, beside the tar itself."""
-
-    stats: dict[str, Stat]
-    """Of every file as it was when it was read."""
-    bad: list[Bad]
-
-
 def write_tar(
     directory: Path,
     plan: TarPlan,
@@ -68,7 +60,7 @@ def write_tar(
     Bad pictures are left out and counted. Once there are too many of them, nothing more is
     written, and the rest is only checked, so that the report is complete.
     """
-    seen = Seen({}, [])
+    seen = Seen()
     usable = _usable(plan, check, tally, seen, advance)
     first = next(usable, None)
     if first is None:
@@ -79,7 +71,7 @@ def write_tar(
     def write(file: IO[bytes]) -> None:
         for one in _written(file, chain([first], usable)):
             members.append(one)
-            if tally.too_many:
+            if tally.too_many():
                 raise Stopped
 
     try:
@@ -114,7 +106,7 @@ def _usable(
         except ImageError as error:
             bad = Bad.of(located.picture, error.code, error.detail)
             seen.stats.setdefault(key, located.stat)
-            seen.bad.append(bad)
+            seen.bad[key] = bad
             tally.add(bad)
         else:
             yield Usable(located, data, probe, hashlib.sha256(data).hexdigest())
@@ -125,11 +117,11 @@ def _written(file: IO[bytes], pictures: Iterator[Usable]) -> Iterator[Member]:
     """Write each picture to `file` as a tar, saying where it lies."""
     from webdataset import TarWriter
 
-    sink = _Sink(file.fileno())
+    sink: Any = _Sink(file.fileno())
     writer = TarWriter(sink, encoder=False, mtime=0, user="captionmill", group="captionmill")
     # TarWriter opens its tarfile as a pipe, which cuts what passes into 10 kB slices; written
     # straight to the sink the bytes are the same and cost a third less.
-    writer.tarstream = tarfile.open(  # noqa: SIM115  (the writer closes it)
+    writer.tarstream = tarfile.TarFile(
         fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=LIMITS.max_bytes
     )
     for picture in pictures:
@@ -171,7 +163,7 @@ def _sample_json(picture: Usable) -> bytes:
         "sha256": picture.sha256,
         "meta": about.meta,
     }
-    return json.dumps(info, sort_keys=True).encode()
+    return _ENCODER.encode(info).encode()
 
 
 def _index(tar: Tar, members: list[Member]) -> str:
@@ -189,7 +181,7 @@ def _index(tar: Tar, members: list[Member]) -> str:
     return f'{json.dumps(head)[:-1]}, "samples": [\n{rows}\n]}}\n'
 
 
-class _Sink(io.RawIOBase):
+class _Sink:
     """Collects small writes and hands them to the kernel together, without copying them."""
 
     def __init__(self, descriptor: int) -> None:

@@ -33,9 +33,9 @@ class EncodedCaptions:
         longest = max(len(row) for rows in chosen for row in rows)
         widest = max(len(rows) for rows in chosen)
         out = torch.full((len(pictures), widest, longest), self.pad, dtype=torch.long)
-        for place, rows in enumerate(chosen):
-            for column, row in enumerate(rows):
-                out[place, column, : len(row)] = row
+        for place, group in enumerate(chosen):
+            for column, ids in enumerate(group):
+                out[place, column, : len(ids)] = ids
         return out
 
 

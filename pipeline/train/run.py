@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.errors import ModelError
 from pipeline.evaluate import evaluate_captioner, load_pixels, prepare_references
 from pipeline.images import Transform, normalise
-from pipeline.metrics import DocumentFrequencies, References
+from pipeline.metrics import References
 from pipeline.models.build import build
 from pipeline.models.encoders import check_name, weights_statistics
 from pipeline.models.saved import SavedCaptioner
@@ -93,7 +93,7 @@ class TrainingRun:
             "shard_set": self.shard_set.fingerprint,
             "settings": settings.model_dump(mode="json"),
         }
-        frequencies = DocumentFrequencies.from_references(References(captions)).to_json()
+        frequencies = References(captions).document_frequencies.to_json()
         return SavedCaptioner(
             model.to(self.device),
             tokenizer,

@@ -1,0 +1,35 @@
+"""The flow `caption`: archives of pictures into a table of captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+
+from flows import direct
+from flows.runs import STAGE, run_name
+from pipeline.config import Config, load_config
+from pipeline.records import TableReport
+
+
+@task(name="caption-archives", **STAGE)
+def caption_archives(
+    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+) -> TableReport:
+    """Run the stage; units that an earlier run finished are not done again."""
+    return direct.caption_archives(settings, work, archives, table)
+
+
+@flow(name="caption", flow_run_name=run_name, persist_result=False)
+def caption(
+    archives: list[str],
+    table: str,
+    config: str | None = None,
+    overrides: list[str] | None = None,
+    work: str = "captionmill-work",
+) -> dict[str, Any]:
+    """Caption `archives` into `table` with the settings of a YAML `config`; the TableReport."""
+    settings = load_config(config, overrides)
+    paths = [Path(archive) for archive in archives]
+    return caption_archives(settings, Path(work), paths, Path(table)).model_dump(mode="json")

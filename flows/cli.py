@@ -1,0 +1,313 @@
+"""The command `captionmill`.
+
+Single stages run in this process at once; `retrain` and `demo` run as Prefect flows. Heavy
+libraries are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from flows import direct, report
+from pipeline.config import load_config
+from pipeline.errors import CaptionmillError
+from pipeline.records import TableReport
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a bug, or an error of no other kind
+  2    a setting, an option or a path that cannot work
+  3    input data: annotations, pictures, shards or archives
+  4    a model that cannot be found, loaded or used
+  5    a caption table that is not ours, differs, or fails verification
+  6    another run is writing the same directory
+  130  interrupted from the keyboard; run the same command again to go on
+"""
+
+
+# What a path or its disk may refuse; any other OSError is a bug.
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+
+class Commands(click.Group):
+    """Ends commands with one line and the documented exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the work, not of the alphabet."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors that a user can mend become a line, not a traceback."""
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
+        try:
+            return super().invoke(ctx)
+        except CaptionmillError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in UNWRITABLE or error.filename is None:
+                raise
+            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted; run the same command again to go on", err=True)
+            ctx.exit(130)
+
+
+def settings_options(command: Command) -> Command:
+    """-c, --set and --work, which every command takes alike."""
+    for option in (
+        click.option(
+            "--work",
+            default="captionmill-work",
+            show_default=True,
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="The one place that all output goes to.",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="A.B=VALUE",
+            help="Change a setting; may be repeated.",
+        ),
+        click.option("-c", "--config", metavar="FILE", help="A YAML file of settings."),
+    ):
+        command = option(command)
+    return command
+
+
+def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
+    """Run the flow `flows.<name>`; imports it while a temporary server starts, if one is needed."""
+    from flows.embedded import configure
+
+    with direct.uninterrupted():
+        server = configure(work)
+        flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    if server is not None:
+        server.wait()
+    records: dict[str, Any] = flow(config, overrides, str(work.absolute()))
+    return records
+
+
+@click.group(
+    cls=Commands,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(version("captionmill"), prog_name="captionmill")
+def main() -> None:
+    """Teach a model to describe pictures, then describe archives of them.
+
+    Photos and captions go in at one end (shard, train, score, promote); a caption for every
+    picture of an archive comes out at the other (caption, verify). Any command that was killed
+    goes on where it stopped when it is run again, and finished work is not done twice.
+
+    \b
+    Try it out:
+      captionmill demo
+      captionmill caption captionmill-work/demo/archive --table captions
+    """
+
+
+@main.command()
+@settings_options
+def demo(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Run everything on generated pictures, in minutes.
+
+    Draws a data set of coloured shapes, trains a small captioner on it, scores and promotes it,
+    and captions an archive.
+
+    \b
+    Examples:
+      captionmill demo
+      captionmill demo --work /tmp/tryout --set demo.train_images=300 --set train.epochs=2
+    """
+    direct.demo_settings(work, config, list(overrides))  # a bad setting stops before any work
+
+    records = run_flow("demo", work, config or str(direct.DEMO_CONFIG), list(overrides))
+    table = TableReport.model_validate(records["table"])
+    click.echo(report.about_demo(direct.Chain.from_json(records), table))
+
+
+@main.command()
+@settings_options
+def config(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Print the settings, complete and checked, as YAML.
+
+    \b
+    Examples:
+      captionmill config
+      captionmill config -c configs/demo.yaml --set train.epochs=3
+    """
+    del work
+    click.echo(load_config(config, list(overrides)).to_yaml(), nl=False)
+
+
+@main.command()
+@settings_options
+def shard(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Pack pictures and captions into WebDataset tars.
+
+    \b
+    Examples:
+      captionmill shard -c configs/demo.yaml
+      captionmill shard -c configs/demo.yaml --set shard.check=decode
+    """
+    from pipeline.shard import shard as stage
+
+    click.echo(report.about_shards(stage(load_config(config, list(overrides)), work)))
+
+
+@main.command()
+@settings_options
+def train(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Train a captioner on the shards of the same settings.
+
+    \b
+    Examples:
+      captionmill train -c configs/demo.yaml
+      captionmill train -c configs/demo.yaml --set train.epochs=2 --set device=cpu
+    """
+    settings = load_config(config, list(overrides))
+    direct.prepare_torch(settings)
+    from pipeline.shard import find_shard_set
+    from pipeline.train import train as stage
+
+    click.echo(report.about_checkpoint(stage(settings, work, find_shard_set(settings, work))))
+
+
+@main.command()
+@click.option("--model", metavar="REF", help="NAME@alias, NAME/version or a directory.")
+@settings_options
+def score(config: str | None, overrides: tuple[str, ...], work: Path, model: str | None) -> None:
+    """Score a captioner: BLEU, ROUGE-L and CIDEr on a split.
+
+    Without --model it is the one that `train` made with the same settings.
+
+    \b
+    Examples:
+      captionmill score -c configs/demo.yaml
+      captionmill score -c configs/demo.yaml --model captioner@champion --set score.split=val
+    """
+    settings = load_config(config, list(overrides))
+    direct.prepare_torch(settings)
+    from pipeline.score import as_checkpoint
+    from pipeline.score import score as stage
+    from pipeline.shard import find_shard_set
+    from pipeline.train import find_checkpoint
+
+    shard_set = find_shard_set(settings, work)
+    if model is None:
+        checkpoint = find_checkpoint(settings, work, shard_set)
+    else:
+        checkpoint = as_checkpoint(direct.model_directory(model, work))
+    click.echo(report.about_scores(stage(settings, work, shard_set, checkpoint)))
+
+
+@main.command()
+@settings_options
+def promote(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Register the scored captioner; make it champion if it is better.
+
+    \b
+    Examples:
+      captionmill promote -c configs/demo.yaml
+      captionmill promote -c configs/demo.yaml --set promote.min_gain=0.5
+    """
+    settings = load_config(config, list(overrides))
+    direct.prepare_torch(settings)
+    from pipeline.promote import promote as stage
+    from pipeline.score import find_score_card
+    from pipeline.shard import find_shard_set
+    from pipeline.train import find_checkpoint
+
+    shard_set = find_shard_set(settings, work)
+    checkpoint = find_checkpoint(settings, work, shard_set)
+    card = find_score_card(settings, work, shard_set, checkpoint)
+    click.echo(report.about_decision(stage(settings, work, shard_set, checkpoint, card)))
+
+
+@main.command()
+@settings_options
+def retrain(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+    """Run shard, train, score and promote as one flow.
+
+    \b
+    Examples:
+      captionmill retrain -c configs/demo.yaml
+    """
+    load_config(config, list(overrides))  # a bad setting stops before any work
+
+    records = run_flow("retrain", work, config, list(overrides))
+    click.echo(report.about_chain(direct.Chain.from_json(records)))
+
+
+@main.command()
+@click.argument(
+    "archives", metavar="ARCHIVE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--table",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The table's directory; new, or of an earlier run with the same model.",
+)
+@click.option(
+    "--model",
+    metavar="REF",
+    help="NAME@alias, NAME/version or a directory.  [default: captioner@champion]",
+)
+@settings_options
+def caption(
+    archives: tuple[Path, ...],
+    table: Path,
+    model: str | None,
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
+    """Caption every picture of folders, tars and zips into a Parquet table.
+
+    A picture that cannot be read is a row with an error code. Run again, only what is missing
+    or new is captioned.
+
+    \b
+    Examples:
+      captionmill caption captionmill-work/demo/archive --table captions
+      captionmill caption captionmill-work/demo/archive --table captions --model captioner/1
+    """
+    chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
+    settings = load_config(config, [*overrides, *chosen])
+    click.echo(report.about_table(direct.caption_archives(settings, work, list(archives), table)))
+
+
+@main.command()
+@click.argument("table", metavar="TABLE", type=click.Path(path_type=Path))
+def verify(table: Path) -> None:
+    """Check that a table is whole: every picture accounted for, once.
+
+    \b
+    Examples:
+      captionmill verify captions
+    """
+    from pipeline.caption import verify as stage
+
+    click.echo(report.about_table(stage(table)))
+    click.echo("verified: every picture is accounted for, once, and every part is whole")

@@ -1,0 +1,102 @@
+"""Stages called in this process, without Prefect; the flows' tasks call the same functions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pipeline import storage
+from pipeline.config import Config, load_config
+from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+
+DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
+
+
+class Chain(NamedTuple):
+    """The records of a retraining, in the order of its stages."""
+
+    shard_set: ShardSet
+    checkpoint: Checkpoint
+    score_card: ScoreCard
+    decision: Decision
+
+    def to_json(self) -> dict[str, Any]:
+        """By name, as plain values."""
+        return {name: record.model_dump(mode="json") for name, record in self._asdict().items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The inverse of `to_json`; further keys are passed over."""
+        return cls(
+            ShardSet.model_validate(value["shard_set"]),
+            Checkpoint.model_validate(value["checkpoint"]),
+            ScoreCard.model_validate(value["score_card"]),
+            Decision.model_validate(value["decision"]),
+        )
+
+
+def demo_settings(
+    work: Path, config: str | None = None, overrides: list[str] | None = None
+) -> Config:
+    """The demo's settings, or those of another file, reading what `demo` generates in `work`."""
+    data_root = f"data_root={json.dumps(str(work / 'demo'))}"
+    return load_config(config or DEMO_CONFIG, [data_root, *(overrides or [])])
+
+
+def model_directory(ref: str, work: Path) -> Path:
+    """The files of NAME@alias, NAME/version or a captioner's directory.
+
+    Raises:
+        ModelNotFoundError: it names nothing; says what there is.
+    """
+    if Path(ref).is_dir():
+        return Path(ref).resolve()
+    from pipeline.predict import parse_ref
+    from pipeline.tracking import Tracker
+
+    name, alias, version = parse_ref(ref)
+    return Tracker(work).resolve(name, alias=alias, version=version).directory
+
+
+def caption_archives(
+    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+) -> TableReport:
+    """Load the captioner and caption `archives` into `table`.
+
+    Without a `table` it lies in the work directory, named after the model and the settings,
+    so that another champion gets another table.
+    """
+    prepare_torch(settings)
+    from pipeline import caption as stage
+    from pipeline.predict import load_captioner
+
+    captioner = load_captioner(settings.caption.model, work, settings.device)
+    if table is None:
+        identity = storage.fingerprint([captioner.fingerprint, settings.caption.model_dump()])
+        table = work / "captions" / f"{captioner.ref.replace('/', '-')}-{identity}"
+    return stage.caption(settings.caption, archives, table, captioner)
+
+
+def prepare_torch(settings: Config) -> None:
+    """Import torch, and let it use `threads` threads on the CPU if the settings say so."""
+    with uninterrupted():
+        import torch
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for the length of an import: inside torch's it would abort the process."""
+    pending: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if pending:
+        raise KeyboardInterrupt

@@ -1,0 +1,58 @@
+"""The flow `promote`: a scored checkpoint into the registry, and its report as an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+
+from flows.direct import prepare_torch
+from flows.report import markdown
+from flows.runs import REMOTE, run_name
+from pipeline import promote as stage
+from pipeline.config import Config, load_config
+from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
+from pipeline.score import find_score_card
+from pipeline.shard import find_shard_set
+from pipeline.train import find_checkpoint
+
+
+@task(name="promote-captioner", **REMOTE)
+def promote_captioner(
+    settings: Config,
+    work: Path,
+    shard_set: ShardSet,
+    checkpoint: Checkpoint,
+    card: ScoreCard,
+) -> Decision:
+    """Run the stage; a rerun repairs what a broken connection left undone."""
+    prepare_torch(settings)
+    return stage.promote(settings, work, shard_set, checkpoint, card)
+
+
+@task(name="publish-report", **REMOTE)
+def publish_report(
+    shard_set: ShardSet, checkpoint: Checkpoint, card: ScoreCard, decision: Decision
+) -> None:
+    """Show the score card and the decision in Prefect's UI."""
+    create_markdown_artifact(
+        markdown(shard_set, checkpoint, card, decision),
+        key="captionmill-promotion",
+        description=decision.reason,
+    )
+
+
+@flow(name="promote", flow_run_name=run_name, persist_result=False)
+def promote(
+    config: str | None = None, overrides: list[str] | None = None, work: str = "captionmill-work"
+) -> dict[str, Any]:
+    """Promote the scored checkpoint of a YAML `config`, if it is better; the Decision record."""
+    settings, root = load_config(config, overrides), Path(work)
+    shard_set = find_shard_set(settings, root)
+    checkpoint = find_checkpoint(settings, root, shard_set)
+    card = find_score_card(settings, root, shard_set, checkpoint)
+    decision = promote_captioner(settings, root, shard_set, checkpoint, card)
+    publish_report(shard_set, checkpoint, card, decision)
+    return decision.model_dump(mode="json")

@@ -1,0 +1,227 @@
+"""What people read at the end of a command, and the Markdown report of a promotion.
+
+Records in, text out; knows no stage and no orchestrator.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flows.direct import Chain
+from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+
+METRICS = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+}
+
+
+def counts(numbers: Mapping[str, int], none: str = "none") -> str:
+    """`{"train": 1500, "val": 200}` as `1,500 train, 200 val`."""
+    return ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number) or none
+
+
+def lines(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def about_shards(record: ShardSet) -> str:
+    """The summary of `shard`."""
+    bad = counts(record.bad)
+    listed = f" (listed in {shown(record.report)})" if any(record.bad.values()) else ""
+    return lines(
+        [
+            ("shard set", shown(record.manifest)),
+            ("pictures", counts(record.samples)),
+            ("captions", counts(record.captions)),
+            ("left out", f"{bad}{listed}"),
+        ]
+    )
+
+
+def about_checkpoint(record: Checkpoint) -> str:
+    """The summary of `train`."""
+    cider = "not scored" if record.validation_cider is None else f"{record.validation_cider:.1f}"
+    return lines(
+        [
+            ("captioner", shown(record.path)),
+            ("best epoch", f"{record.epoch} (step {record.step:,})"),
+            ("validation CIDEr", cider),
+        ]
+    )
+
+
+def about_scores(record: ScoreCard) -> str:
+    """The summary of `score`."""
+    metrics = [(title, f"{record.metrics[name]:.1f}") for name, title in METRICS.items()]
+    return lines(
+        [
+            ("score card", shown(record.path)),
+            ("scored", f"{record.images:,} pictures of {record.split}"),
+            *metrics,
+            ("signature", record.signature),
+        ]
+    )
+
+
+def about_decision(record: Decision) -> str:
+    """The summary of `promote`."""
+    return lines(
+        [
+            ("candidate", f"{record.model}/{record.version}"),
+            ("decision", record.reason),
+            ("champion", champion(record)),
+            ("recorded in", shown(record.path)),
+        ]
+    )
+
+
+def champion(record: Decision) -> str:
+    """NAME/version of the champion that the decision left."""
+    version = record.version if record.promoted else record.champion_version
+    return f"{record.model}/{version}"
+
+
+def about_table(record: TableReport) -> str:
+    """The summary of `caption` and `verify`."""
+    rows = [
+        ("table", shown(record.table)),
+        ("model", shown(record.model)),
+        ("pictures in", f"{record.discovered:,}"),
+        ("captions out", f"{record.captioned:,}"),
+        ("failed", counts(record.failed)),
+        ("skipped", counts(record.skipped)),
+    ]
+    if record.seconds:
+        reused = f", {record.units_reused:,} of them done before" if record.units_reused else ""
+        rows.append(
+            (
+                "this run",
+                f"{record.units:,} units{reused}; {record.seconds:.1f} s, "
+                f"{record.images_per_second:,.1f} pictures/s",
+            )
+        )
+    return lines(rows)
+
+
+def about_chain(chain: Chain) -> str:
+    """The summary of `retrain`."""
+    shard_set, checkpoint, card, decision = chain
+    return lines(
+        [
+            ("trained on", f"{shard_set.samples.get('train', 0):,} pictures"),
+            ("captioner", shown(checkpoint.path)),
+            ("scored on", f"{card.images:,} pictures of {card.split}"),
+            ("BLEU-4", f"{card.metrics['bleu_4']:.1f}"),
+            ("CIDEr", f"{card.metrics['cider']:.1f}"),
+            ("decision", decision.reason),
+            ("champion", champion(decision)),
+        ]
+    )
+
+
+def about_demo(chain: Chain, table: TableReport) -> str:
+    """The summary of `demo`: all of it, for somebody who sees it for the first time."""
+    card = chain.score_card
+    pictures = sum(chain.shard_set.samples.values())
+    head = lines(
+        [
+            ("data set", f"{pictures:,} pictures ({counts(chain.shard_set.samples)})"),
+            ("champion", champion(chain.decision)),
+            ("decision", chain.decision.reason),
+            (
+                "quality",
+                f"BLEU-4 {card.metrics['bleu_4']:.1f}, CIDEr {card.metrics['cider']:.1f} "
+                f"on {card.images:,} {card.split} pictures (x100 scale)",
+            ),
+            ("pictures in", f"{table.discovered:,}"),
+            ("captions out", f"{table.captioned:,}"),
+            ("failed", counts(table.failed)),
+            ("skipped", counts(table.skipped)),
+            ("table", shown(table.table)),
+        ]
+    )
+    return "\n".join(
+        [
+            "",
+            head,
+            "",
+            "Five of the captions:",
+            *(f"  {member}  {caption}" for member, caption in examples(Path(table.table))),
+            "",
+            "Look at more of them with:",
+            f"  {query(table.table)}",
+        ]
+    )
+
+
+def examples(table: Path, number: int = 5) -> list[tuple[str, str]]:
+    """(member, caption) of `number` captioned rows, spread over the table."""
+    import pyarrow.dataset as ds
+
+    rows = ds.dataset(table, format="parquet").to_table(
+        columns=["member", "caption"], filter=ds.field("status") == "captioned"
+    )
+    step = max(1, len(rows) // number)
+    chosen = rows.sort_by("member").take(list(range(0, len(rows), step))[:number]).to_pylist()
+    return [(row["member"], row["caption"]) for row in chosen]
+
+
+def query(table: str) -> str:
+    """A shell command that prints a table's file names and captions."""
+    code = (
+        f"import pyarrow.dataset as ds; print(ds.dataset({json.dumps(shown(table))})"
+        '.to_table(columns=["member", "caption"]).to_pandas())'
+    )
+    return f"{shlex.quote(shown(sys.executable))} -c {shlex.quote(code)}"
+
+
+def shown(path: str) -> str:
+    """A path as a person here would type it: relative if it lies below this directory."""
+    if not Path(path).is_absolute():
+        return path
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def markdown(
+    shard_set: ShardSet, checkpoint: Checkpoint, card: ScoreCard, decision: Decision
+) -> str:
+    """The score card beside the champion's, and the decision, as Prefect's UI shows them."""
+    theirs = decision.champion
+    head = f"{decision.model}/{decision.champion_version}" if theirs else "no champion before"
+    rows = [
+        f"| {title} | {card.metrics[name]:.1f} | {f'{theirs[name]:.1f}' if theirs else ''} |"
+        for name, title in METRICS.items()
+    ]
+    return "\n".join(
+        [
+            f"# {decision.model}/{decision.version}: "
+            f"{'promoted' if decision.promoted else 'not promoted'}",
+            "",
+            decision.reason,
+            "",
+            f"| x100 | {decision.model}/{decision.version} | {head} |",
+            "|---|---:|---:|",
+            *rows,
+            "",
+            f"- scored on {card.images:,} pictures of `{card.split}`, references "
+            f"`{card.references}`",
+            f"- signature `{card.signature}`",
+            f"- trained on {counts(shard_set.samples)} pictures, shard set "
+            f"`{checkpoint.shard_set}`",
+            f"- captioner `{checkpoint.path}`",
+            f"- gain needed: more than {decision.min_gain:.1f} CIDEr",
+            "",
+        ]
+    )

@@ -1,0 +1,37 @@
+"""How flow runs are named, and which failures of a task are worth another try."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime
+from prefect.cache_policies import NO_CACHE
+
+from pipeline.errors import CaptionmillError
+
+# Markers on disk decide what is done, so Prefect keeps and caches no results.
+STAGE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
+
+
+def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failure may pass by itself: not one that a user has to mend."""
+    return not isinstance(state.result(raise_on_failure=False), CaptionmillError)
+
+
+# For tasks that talk to a registry or a server, and are safe to run again.
+REMOTE: dict[str, Any] = {
+    **STAGE,
+    "retries": 2,
+    "retry_delay_seconds": [5, 30],
+    "retry_condition_fn": worth_retrying,
+}
+
+
+def run_name() -> str:
+    """<flow>-<the configuration file's stem>-<when it started>, such as retrain-flickr8k-20261121-0930."""
+    flow = runtime.flow_run.flow_name
+    config = runtime.flow_run.parameters.get("config")
+    started = datetime.now().astimezone().strftime("%Y%m%d-%H%M")
+    return "-".join([str(flow), Path(config).stem if config else "defaults", started])
