@@ -30,8 +30,9 @@ REMOTE: dict[str, Any] = {
 
 
 def run_name() -> str:
-    """<flow>-<the configuration file's stem>-<when it started>, such as retrain-flickr8k-20261121-0930."""
-    flow = runtime.flow_run.flow_name
+    """The flow, the configuration file's stem and the time: retrain-flickr8k-20261121-0930."""
+    flow = str(runtime.flow_run.flow_name)
     config = runtime.flow_run.parameters.get("config")
     started = datetime.now().astimezone().strftime("%Y%m%d-%H%M")
-    return "-".join([str(flow), Path(config).stem if config else "defaults", started])
+    parts = [flow, Path(config).stem if config else flow, started]
+    return "-".join(dict.fromkeys(parts))

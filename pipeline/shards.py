@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import storage
 from pipeline.errors import ConfigError, ShardError
@@ -43,8 +43,7 @@ class Sample:
     """The sample's JSON: id, captions, split, source, file_name, width, height, bytes, sha256, meta."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """Where one sample lies in its tar: offsets and sizes in bytes."""
 
     key: str

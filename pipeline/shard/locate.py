@@ -1,19 +1,14 @@
-"""Where each picture's file is, by stat alone, and how a file is read."""
+"""Where each picture's file is, by stat alone."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.errors import ImageError
-from pipeline.images import Limits
 from pipeline.shard.bad import Bad
 from pipeline.shard.sources import Picture
-
-LIMITS = Limits()
 
 
 class Stat(NamedTuple):
@@ -23,8 +18,7 @@ class Stat(NamedTuple):
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """A picture whose file exists and that has captions."""
 
     picture: Picture
@@ -62,27 +56,3 @@ def _find(picture: Picture) -> Located | Bad:
             return Bad.of(picture, "unreadable_file", "not a regular file")
         return Located(picture, path, Stat(status.st_size, status.st_mtime_ns))
     return Bad.of(picture, "missing", "no such file in the image folders")
-
-
-def read_file(path: str) -> tuple[bytes, Stat]:
-    """A file's bytes (at most one more than `LIMITS` allows) and its stat before reading.
-
-    Raises:
-        ImageError: `unreadable_file` or `missing`.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            wanted = min(status.st_size, LIMITS.max_bytes) + 1
-            data = os.read(descriptor, wanted)
-            # A network file system may return less than it has.
-            while len(data) < wanted - 1 and (more := os.read(descriptor, wanted - len(data))):
-                data += more
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise ImageError("missing", "the file vanished while the run was going on") from None
-    except OSError as error:
-        raise ImageError("unreadable_file", error.strerror or "cannot be read") from None
-    return data, Stat(status.st_size, status.st_mtime_ns)

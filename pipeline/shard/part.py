@@ -24,9 +24,8 @@ from pipeline.shard.seen import Seen
 from pipeline.shard.tar import TarPlan, write_tar
 from pipeline.shards import FORMAT, Tar, read_index
 
-WORKERS = max(4, min(8, os.cpu_count() or 4))
-"""Tars written at once. Reading, hashing and writing leave Python's lock; more than the CPUs,
-because a cold disk answers several readers faster than one."""
+WORKERS = max(2, min(8, os.cpu_count() or 2))
+"""Tars written at once; reading, hashing and writing leave Python's lock."""
 
 
 class _Cancelled(Exception):  # noqa: N818  (the first failure is what is raised)
@@ -109,11 +108,11 @@ def _write_all(
 ) -> dict[str, tuple[Tar | None, Seen]]:
     lock, stop = threading.Lock(), threading.Event()
 
-    def advance() -> None:
+    def advance(count: int) -> None:
         if stop.is_set():
             raise _Cancelled
         with lock:
-            progress.add(1, _note(tally))
+            progress.add(count, _note(tally))
 
     def work(plan: TarPlan) -> tuple[Tar | None, Seen]:
         done = write_tar(directory, plan, settings.check, tally, advance)

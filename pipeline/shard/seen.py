@@ -16,7 +16,8 @@ from typing import Any
 from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.shard.bad import Bad
-from pipeline.shard.locate import Located, Stat, read_file
+from pipeline.shard.locate import Located, Stat
+from pipeline.shard.read import read_ahead
 
 
 @dataclass
@@ -77,11 +78,9 @@ def hash_files(files: Iterable[Located], workers: int) -> dict[str, tuple[str | 
     """SHA-256 (none if unreadable) and stat of each file, by sample key."""
 
     def one(located: Located) -> tuple[str, tuple[str | None, Stat]]:
-        try:
-            data, stat = read_file(located.path)
-        except ImageError:
-            return located.picture.key, (None, located.stat)
-        return located.picture.key, (hashlib.sha256(data).hexdigest(), stat)
+        ((_, data, stat),) = read_ahead([located])
+        digest = None if isinstance(data, ImageError) else hashlib.sha256(data).hexdigest()
+        return located.picture.key, (digest, stat)
 
     with ThreadPoolExecutor(workers) as pool:
         return dict(pool.map(one, files))

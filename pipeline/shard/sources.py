@@ -7,13 +7,12 @@ split and a digest.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline import storage
 from pipeline.config import Config, Source
 from pipeline.errors import AnnotationError, ConfigError, DataError
 from pipeline.shard.coco import read_coco
@@ -29,9 +28,10 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """What may stand in a tar's file name."""
 
+_encode = json.JSONEncoder(sort_keys=True).encode
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+
+class Picture(NamedTuple):
     """One picture of a source and what is said about it."""
 
     key: str
@@ -105,7 +105,7 @@ def _read_source(config: Config, source: Source, name: str) -> Iterator[Picture]
             len(row.captions) - len(captions),
             split,
             row.meta,
-            storage.fingerprint([identity, name, row.file_name, captions, split, row.meta]),
+            _digest(_encode([identity, name, row.file_name, captions, split, row.meta]))[:16],
         )
 
 

@@ -149,7 +149,8 @@ def _commit(
     if record != _previous(directory):
         record.save(directory / "record.json")
     shutil.rmtree(directory / "progress", ignore_errors=True)
-    storage.remove_temporaries(directory)
+    for place in (directory, directory / "sets"):
+        storage.remove_temporaries(place)
     return record
 
 

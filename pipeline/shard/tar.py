@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from pipeline import images, storage
 from pipeline.errors import ImageError
 from pipeline.shard.bad import Bad, Tally
-from pipeline.shard.locate import LIMITS, Located, read_file
+from pipeline.shard.locate import Located
+from pipeline.shard.read import LIMITS, read_ahead
 from pipeline.shard.seen import Seen
 from pipeline.shards import FORMAT, Member, Tar, table_digest
 
 _FLUSH = 1 << 20
+"""Bytes collected before they go to the kernel."""
+_REPORT = 16
+"""Pictures between two calls of `advance`."""
 _BLOCK = tarfile.BLOCKSIZE
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
@@ -38,8 +42,7 @@ class TarPlan:
     pictures: list[Located]
 
 
-@dataclass(frozen=True)
-class Usable:
+class Usable(NamedTuple):
     """A picture that was read and checked."""
 
     located: Located
@@ -53,7 +56,7 @@ def write_tar(
     plan: TarPlan,
     check: str,
     tally: Tally,
-    advance: Callable[[], None],
+    advance: Callable[[int], None],
 ) -> tuple[Tar | None, Seen]:
     """Commit the tar of `plan` in `directory`, then its index; none if no picture is usable.
 
@@ -94,23 +97,25 @@ def write_tar(
 
 
 def _usable(
-    plan: TarPlan, check: str, tally: Tally, seen: Seen, advance: Callable[[], None]
+    plan: TarPlan, check: str, tally: Tally, seen: Seen, advance: Callable[[int], None]
 ) -> Iterator[Usable]:
-    for located in plan.pictures:
-        key = located.picture.key
+    for n, (located, data, stat) in enumerate(read_ahead(plan.pictures), 1):
+        seen.stats[located.picture.key] = stat
         try:
-            data, seen.stats[key] = read_file(located.path)
+            if isinstance(data, ImageError):
+                raise data
             probe = images.probe(data, LIMITS)
             if check == "decode":
                 images.decode(data, LIMITS)
         except ImageError as error:
             bad = Bad.of(located.picture, error.code, error.detail)
-            seen.stats.setdefault(key, located.stat)
-            seen.bad[key] = bad
+            seen.bad[bad.key] = bad
             tally.add(bad)
         else:
             yield Usable(located, data, probe, hashlib.sha256(data).hexdigest())
-        advance()
+        if n % _REPORT == 0:
+            advance(_REPORT)
+    advance(len(plan.pictures) % _REPORT)
 
 
 def _written(file: IO[bytes], pictures: Iterator[Usable]) -> Iterator[Member]:
@@ -174,10 +179,7 @@ def _index(tar: Tar, members: list[Member]) -> str:
         "size": tar.size,
         "sha256": tar.sha256,
     }
-    names = Member.__slots__
-    rows = ",\n".join(
-        json.dumps({name: getattr(member, name) for name in names}) for member in members
-    )
+    rows = ",\n".join(json.dumps(member._asdict()) for member in members)
     return f'{json.dumps(head)[:-1]}, "samples": [\n{rows}\n]}}\n'
 
 

@@ -1,0 +1,69 @@
+"""Reading picture files: some ahead of the one that is worked on, so that a disk is never idle."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from pipeline.errors import ImageError
+from pipeline.images import Limits
+from pipeline.shard.locate import Located, Stat
+
+LIMITS = Limits()
+AHEAD = 8
+"""Files that are open and asked of the disk while one is worked on."""
+
+
+def read_ahead(pictures: Iterable[Located]) -> Iterator[tuple[Located, bytes | ImageError, Stat]]:
+    """Every file's bytes (at most one more than `LIMITS` allows), and its stat before reading.
+
+    A file that cannot be read comes with an ImageError, `missing` or `unreadable_file`.
+    """
+    waiting: deque[tuple[Located, int | ImageError, Stat]] = deque()
+    try:
+        for located in pictures:
+            waiting.append(_open(located))
+            if len(waiting) > AHEAD:
+                yield _read(*waiting.popleft())
+        while waiting:
+            yield _read(*waiting.popleft())
+    finally:
+        for _, opened, _ in waiting:
+            if isinstance(opened, int):
+                os.close(opened)
+
+
+def _open(located: Located) -> tuple[Located, int | ImageError, Stat]:
+    try:
+        descriptor = os.open(located.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return located, _unreadable(error), located.stat
+    status = os.fstat(descriptor)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, status.st_size, os.POSIX_FADV_WILLNEED)
+    return located, descriptor, Stat(status.st_size, status.st_mtime_ns)
+
+
+def _read(
+    located: Located, opened: int | ImageError, stat: Stat
+) -> tuple[Located, bytes | ImageError, Stat]:
+    if isinstance(opened, ImageError):
+        return located, opened, stat
+    wanted = min(stat.size, LIMITS.max_bytes) + 1
+    try:
+        data = os.read(opened, wanted)
+        # A network file system may return less than it has.
+        while len(data) < wanted - 1 and (more := os.read(opened, wanted - len(data))):
+            data += more
+    except OSError as error:
+        return located, _unreadable(error), stat
+    finally:
+        os.close(opened)
+    return located, data, stat
+
+
+def _unreadable(error: OSError) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return ImageError("missing", "the file vanished while the run was going on")
+    return ImageError("unreadable_file", error.strerror or "cannot be read")
