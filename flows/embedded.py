@@ -39,7 +39,7 @@ class TemporaryServer:
             # In a session of its own, so that Ctrl-C reaches the flow and not the server, which
             # the flow still needs to record how it ended.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.server"],
+                [sys.executable, "-P", "-m", "flows.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

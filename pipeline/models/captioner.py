@@ -5,7 +5,7 @@ S memory positions, D memory width, V vocabulary.
 
     features      = model.features(images)          # [B, 3, H, W] -> what the frozen stages give
     memory        = model.memory(features)          # tokens [B, S, D]
-    teaching      = model.teach(memory, captions)   # captions [B, C, T] -> logits [B, C, T, V]
+    teaching      = model.teach(memory, captions, at)   # captions, mask [B, C, T] -> logits [M, V]
     state         = model.init_state(memory, width)
     logits, state = model.step(tokens, state)       # [B * W] -> [B * W, V]
     state         = state.select(rows)              # beams move; finished pictures leave
@@ -35,10 +35,10 @@ class Memory(NamedTuple):
 class Teaching(NamedTuple):
     """Teacher forcing's outcome."""
 
-    logits: Tensor
-    """[B, C, T, V], or [M, V] for the M positions asked for."""
-    attention_BCTS: Tensor
-    """Where each word looked; rows sum to 1 over S."""
+    logits_MV: Tensor
+    """Of the M positions asked for, in the order of a [B, C, T] mask's true places."""
+    attention_MS: Tensor
+    """Where each of them looked; sums to 1 over S."""
 
 
 class State(Protocol):
@@ -78,8 +78,8 @@ class Decoder(nn.Module, ABC):
         """A grid [B, C, h, w] as what the decoder attends to."""
 
     @abstractmethod
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None) -> Teaching:
-        """Logits after each prefix."""
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
+        """Logits after each prefix that is asked for."""
 
     @abstractmethod
     def init_state(self, memory: Memory, width: int) -> State:
@@ -107,8 +107,11 @@ class Captioner(nn.Module):
         """Features as what the decoder attends to."""
         return self.decoder.remember(self.encoder.memory(features))
 
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None = None) -> Teaching:
-        """Logits of the token after each prefix of `captions`; `at` [B, C, T] picks positions."""
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
+        """Logits of the token after the prefixes of `captions` that the mask `at` [B, C, T] asks for.
+
+        What a position gives depends on its caption's tokens up to it alone.
+        """
         return self.decoder.teach(memory, captions_BCT, at)
 
     def init_state(self, memory: Memory, width: int) -> State:

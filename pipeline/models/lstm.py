@@ -36,6 +36,32 @@ class LSTMState:
         return LSTMState(memory, keys, self.h.index_select(0, rows), self.c.index_select(0, rows))
 
 
+class _Packing:
+    """Where each (picture, caption, step) stands when steps are laid one after the other."""
+
+    def __init__(self, at_BCT: Tensor) -> None:
+        pictures, captions, steps = at_BCT.shape
+        # Of each step, the captions up to the last that has this step or a later one.
+        later = at_BCT.any(0).flip(-1).cummax(-1).values.flip(-1)
+        order = torch.arange(1, captions + 1, device=at_BCT.device)[:, None]
+        self.columns: list[int] = (later * order).amax(0).tolist()
+        while self.columns and self.columns[-1] == 0:
+            self.columns.pop()
+        self.sizes = [pictures * columns for columns in self.columns]
+        self.places = torch.zeros((pictures, captions, steps), dtype=torch.long)
+        start = 0
+        for step, columns in enumerate(self.columns):
+            block = torch.arange(start, start + pictures * columns).view(pictures, columns)
+            self.places[:, :columns, step] = block
+            start += pictures * columns
+        self.places = self.places.to(at_BCT.device)
+
+    def pack(self, values_BCT: Tensor) -> Tensor:
+        """[B, C, T] as [P]."""
+        steps = enumerate(self.columns)
+        return torch.cat([values_BCT[:, :columns, step].flatten() for step, columns in steps])
+
+
 class LSTMDecoder(Decoder):
     """Memory to captions, a word at a time."""
 
@@ -109,22 +135,33 @@ class LSTMDecoder(Decoder):
         mixed = torch.tanh(self.out_state(self.drop(h)) + self.out_context(context) + word)
         return F.linear(self.drop(mixed), self.embed.weight, self.out_bias)
 
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor | None) -> Teaching:
-        """Logits after each prefix; the words' share of the gates is one product for all steps."""
+    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
+        """Logits after each prefix that is asked for; cheapest with a picture's captions long first.
+
+        Positions are packed step after step, and a step takes only the leading captions that
+        still have one: P of them in all, so that padding costs little.
+        """
+        plan = _Packing(at)
         tokens, keys = memory.tokens_BSD, self.keys(memory.tokens_BSD)
-        words = self.drop(self.embed(captions_BCT))
-        word_gates = self.from_word(words)
+        words_PE = self.drop(self.embed(plan.pack(captions_BCT)))
+        gates_P = self.from_word(words_PE).split(plan.sizes)
         h, c = self._first(memory, captions_BCT.shape[1])
         states, contexts, looks = [], [], []
-        for step in range(captions_BCT.shape[2]):
-            h, c, context, look = self._cell(word_gates[:, :, step], h, c, tokens, keys)
-            states.append(h)
-            contexts.append(context)
-            looks.append(look)
-        h_BCTH, context_BCTE = torch.stack(states, 2), torch.stack(contexts, 2)
-        if at is not None:
-            h_BCTH, context_BCTE, words = h_BCTH[at], context_BCTE[at], words[at]
-        return Teaching(self._logits(h_BCTH, context_BCTE, words), torch.stack(looks, 2))
+        for gates, columns in zip(gates_P, plan.columns, strict=True):
+            h, c, context, look = self._cell(
+                gates.unflatten(0, (len(tokens), columns)),
+                h[:, :columns],
+                c[:, :columns],
+                tokens,
+                keys,
+            )
+            states.append(h.flatten(0, 1))
+            contexts.append(context.flatten(0, 1))
+            looks.append(look.flatten(0, 1))
+        wanted = plan.places[at]
+        h_MH, context_ME = torch.cat(states)[wanted], torch.cat(contexts)[wanted]
+        logits = self._logits(h_MH, context_ME, words_PE[wanted])
+        return Teaching(logits, torch.cat(looks)[wanted])
 
     def init_state(self, memory: Memory, width: int) -> LSTMState:
         """`width` equal rows a picture."""

@@ -33,7 +33,7 @@ def decide(
     gain = scores[METRIC] - theirs[METRIC]
     numbers = (
         f"CIDEr {scores[METRIC]:.1f} against {theirs[METRIC]:.1f} of {other} "
-        f"(gain {gain:+.1f}, more than {min_gain:.1f} is needed)"
+        f"(gain {gain:+.2f}, more than {min_gain:.2f} is needed)"
     )
     if gain > min_gain:
         return Verdict(True, f"{ref} becomes champion: {numbers}")

@@ -196,10 +196,15 @@ class Tracker(Runs):
         target = self.work / "models" / version.name / str(version.version)
         if not target.is_dir():
             with storage.commit_directory(target) as new:
-                folder = self.client.download_artifacts(version.run_id, version.folder, str(new))
-                for path in Path(folder).iterdir():
-                    path.rename(new / path.name)
-                shutil.rmtree(new / version.name)
+                # MLflow puts the files into `new`, or into a folder of their name in there.
+                folder = Path(
+                    self.client.download_artifacts(version.run_id, version.folder, str(new))
+                )
+                inner = folder.relative_to(new).parts
+                if inner:
+                    for path in folder.iterdir():
+                        path.rename(new / path.name)
+                    shutil.rmtree(new / inner[0])
         return target
 
     def _names(self) -> set[str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
 
 FINGERPRINT = "captionmill.fingerprint"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 INSTALL = "pip install 'mlflow>=3.13,<4'"
 
 # What MLflow would otherwise send, draw or say; a user's own settings win.
@@ -58,7 +60,8 @@ class Store:
             self.work.mkdir(parents=True, exist_ok=True)
         try:
             client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
-            client.search_experiments(max_results=1)
+            with _few_retries():
+                client.search_experiments(max_results=1)
         except MlflowException as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
@@ -96,6 +99,18 @@ class Store:
         batch = [Param(key, value) for key, value in params.items()]
         for first in range(0, len(batch), 100):
             self.client.log_batch(run_id, params=batch[first : first + 100])
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """For the first contact: a wrong address is told in seconds, not after MLflow's four minutes."""
+    given = os.environ.get(RETRIES)
+    os.environ.setdefault(RETRIES, "2")
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[RETRIES]
 
 
 @functools.cache

@@ -29,6 +29,8 @@ class EncodedCaptions:
             rows = list(range(self.first[picture], self.first[picture + 1]))
             if len(rows) > per_picture:
                 rows = sorted(chooser.sample(rows, per_picture))
+            # Longest first: what the decoder's packing wants.
+            rows.sort(key=lambda row: self.start[row] - self.start[row + 1])
             chosen.append([self.ids[self.start[row] : self.start[row + 1]] for row in rows])
         longest = max(len(row) for rows in chosen for row in rows)
         widest = max(len(rows) for rows in chosen)

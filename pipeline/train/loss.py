@@ -37,11 +37,14 @@ def caption_loss(
     """
     prefixes, targets = captions_BCT[..., :-1], captions_BCT[..., 1:]
     real = targets != pad
-    teaching = model.teach(memory, prefixes, at=real)
-    entropy = F.cross_entropy(teaching.logits, targets[real], label_smoothing=label_smoothing)
+    teaching = model.teach(memory, prefixes, real)
+    entropy = F.cross_entropy(teaching.logits_MV, targets[real], label_smoothing=label_smoothing)
     total = entropy
     if attention_penalty > 0:
-        looked = (teaching.attention_BCTS * real[..., None]).sum(2)
-        captions = real.any(-1)
-        total = entropy + attention_penalty * torch.square(1 - looked[captions]).mean()
+        lengths = real.sum(-1).flatten()
+        captions = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        places = teaching.attention_MS.shape[1]
+        looked = teaching.attention_MS.new_zeros(len(lengths), places)
+        looked = looked.index_add(0, captions, teaching.attention_MS)[lengths > 0]
+        total = entropy + attention_penalty * torch.square(1 - looked).mean()
     return Loss(total, float(entropy.detach()), int(real.sum()))

@@ -33,14 +33,14 @@ def chain() -> Chain:
             report="/elsewhere/report.jsonl",
         ),
         Checkpoint(
-            path="/work/model", fingerprint="c", shard_set="5e7", epoch=3, step=9, validation_cider=None, run_id=None
+            path="/elsewhere/model", fingerprint="c", shard_set="5e7", epoch=3, step=9, validation_cider=None, run_id=None
         ),
         ScoreCard(
-            path="/work/score", fingerprint="f", checkpoint="c", split="test", references="refs", images=200,
+            path="/elsewhere/score", fingerprint="f", checkpoint="c", split="test", references="refs", images=200,
             metrics=SCORES, signature="sig", run_id=None,
         ),
         Decision(
-            path="/work/promote", fingerprint="d", model="captioner", version=2, promoted=False, reason="not better",
+            path="/elsewhere/promote", fingerprint="d", model="captioner", version=2, promoted=False, reason="not better",
             candidate=SCORES, champion={**SCORES, "cider": 70.0}, champion_version=1, min_gain=0.5, signature="sig",
         ),
     )  # fmt: skip

@@ -25,14 +25,14 @@ def test_stepping_equals_teaching():
     model = tiny()
     memory = model.memory(model.features(torch.randn(3, 3, 64, 64)))
     captions = torch.randint(4, VOCABULARY, (3, 2, 7))
-    teaching = model.teach(memory, captions)
+    teaching = model.teach(memory, captions, torch.ones_like(captions, dtype=torch.bool))
+    logits_BCTV = teaching.logits_MV.view(3, 2, 7, VOCABULARY)
+    attention_BCTS = teaching.attention_MS.view(3, 2, 7, -1)
     state = model.init_state(memory, 2)
     for step in range(7):
         logits, state = model.step(captions[:, :, step].flatten(), state, attention=True)
-        torch.testing.assert_close(logits, teaching.logits[:, :, step].flatten(0, 1))
-        torch.testing.assert_close(
-            state.attention, teaching.attention_BCTS[:, :, step].flatten(0, 1)
-        )
+        torch.testing.assert_close(logits, logits_BCTV[:, :, step].flatten(0, 1))
+        torch.testing.assert_close(state.attention, attention_BCTS[:, :, step].flatten(0, 1))
 
 
 def test_only_the_positions_asked_for_are_projected():
@@ -40,17 +40,22 @@ def test_only_the_positions_asked_for_are_projected():
     memory = model.memory(model.features(torch.randn(2, 3, 64, 64)))
     captions = torch.randint(4, VOCABULARY, (2, 3, 5))
     at = torch.rand(2, 3, 5) > 0.4
-    every = model.teach(memory, captions).logits
-    torch.testing.assert_close(model.teach(memory, captions, at=at).logits, every[at])
+    at[0, 2] = False
+    at[:, 1, 3:] = False
+    every = model.teach(memory, captions, torch.ones_like(at))
+    some = model.teach(memory, captions, at)
+    torch.testing.assert_close(some.logits_MV, every.logits_MV[at.flatten()])
+    torch.testing.assert_close(some.attention_MS, every.attention_MS[at.flatten()])
 
 
 def test_a_caption_depends_on_its_picture_alone():
     model = tiny()
     images = torch.randn(3, 3, 64, 64)
     captions = torch.randint(4, VOCABULARY, (3, 1, 6))
-    together = model.teach(model.memory(model.features(images)), captions).logits
-    alone = model.teach(model.memory(model.features(images[1:2])), captions[1:2]).logits
-    torch.testing.assert_close(alone[0], together[1], atol=1e-5, rtol=1e-5)
+    every = torch.ones_like(captions, dtype=torch.bool)
+    together = model.teach(model.memory(model.features(images)), captions, every).logits_MV
+    alone = model.teach(model.memory(model.features(images[1:2])), captions[1:2], every[1:2])
+    torch.testing.assert_close(alone.logits_MV, together[6:12], atol=1e-5, rtol=1e-5)
 
 
 def test_beams_move_without_copying_the_memory_and_finished_pictures_leave():
@@ -71,5 +76,6 @@ def test_beams_move_without_copying_the_memory_and_finished_pictures_leave():
 def test_attention_is_a_distribution_over_places():
     model = tiny()
     memory = model.memory(model.features(torch.randn(2, 3, 64, 64)))
-    looks = model.teach(memory, torch.randint(4, VOCABULARY, (2, 1, 4))).attention_BCTS
-    torch.testing.assert_close(looks.sum(-1), torch.ones(2, 1, 4))
+    captions = torch.randint(4, VOCABULARY, (2, 1, 4))
+    looks = model.teach(memory, captions, torch.ones_like(captions, dtype=torch.bool)).attention_MS
+    torch.testing.assert_close(looks.sum(-1), torch.ones(8))

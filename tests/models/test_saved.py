@@ -1,0 +1,115 @@
+"""A captioner's directory: what is saved is loaded, and damage is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.config import GenerationConfig
+from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
+from pipeline.images import Transform
+from pipeline.models.build import build
+from pipeline.models.saved import SavedCaptioner, model_fingerprint
+from pipeline.predict import choose_device, load_captioner, parse_ref
+from pipeline.text import Tokenizer
+
+
+@pytest.fixture
+def directory(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a red square on a white page"])
+    architecture = {
+        "encoder": {"name": "resnet18", "train": 1},
+        "decoder": {"kind": "lstm", "width": 16, "embedding": 16, "attention": 8, "dropout": 0.0},
+        "vocabulary": len(tokenizer),
+        "size": 32,
+    }
+    saved = SavedCaptioner(
+        build(architecture),
+        tokenizer,
+        Transform(size=32),
+        GenerationConfig(max_len=6),
+        architecture,
+    )
+    path = tmp_path / "model"
+    path.mkdir()
+    saved.save(path)
+    return path
+
+
+def test_loaded_it_captions_paths_bytes_and_tensors_alike(directory, tmp_path):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "a.png")
+    captioner = load_captioner(directory, device="cpu")
+    data = (tmp_path / "a.png").read_bytes()
+    pixels = torch.arange(256, dtype=torch.uint8)[None, :, None].expand(3, 256, 256)
+    by_path, by_bytes, by_tensor = captioner.caption([tmp_path / "a.png", data, pixels])
+    assert by_path == by_bytes == by_tensor
+    assert by_path.text and by_path.score < 0
+    assert captioner.caption([]) == []
+
+
+def test_candidates_are_given_best_first(directory):
+    captioner = load_captioner(directory, device="cpu")
+    [caption] = captioner.caption([torch.zeros(3, 32, 32, dtype=torch.uint8)], candidates=3)
+    assert len(caption.candidates) == 3
+    assert caption.candidates[0] == (caption.text, caption.score)
+
+
+def test_loading_moves_no_random_numbers(directory):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_captioner(directory, device="cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_fingerprint_is_of_what_decides_a_caption(directory, tmp_path):
+    before = model_fingerprint(directory)
+    saved = SavedCaptioner.load(directory)
+    for name, change in (("provenance", {"epoch": 9}), ("generation", GenerationConfig(beam=5))):
+        setattr(saved, name, change)
+        (tmp_path / name).mkdir()
+        saved.save(tmp_path / name)
+    assert model_fingerprint(tmp_path / "provenance") == before
+    assert model_fingerprint(tmp_path / "generation") != before
+
+
+def test_damage_is_named(directory):
+    weights = directory / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-5])
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load_captioner(directory)
+    weights.unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        load_captioner(directory)
+    (directory / "captioner.json").write_text("{")
+    with pytest.raises(ModelError, match="not JSON"):
+        load_captioner(directory)
+    (directory / "captioner.json").unlink()
+    with pytest.raises(ModelError, match=r"no captioner\.json"):
+        load_captioner(directory)
+
+
+def test_pictures_that_are_none_are_named(directory, tmp_path):
+    captioner = load_captioner(directory, device="cpu")
+    (tmp_path / "bad.jpg").write_bytes(b"hello")
+    with pytest.raises(ImageError, match=r"not_an_image: .*bad\.jpg"):
+        captioner.caption([tmp_path / "bad.jpg"])
+    with pytest.raises(ImageError, match=r"unreadable_file: .*absent\.jpg"):
+        captioner.caption([tmp_path / "absent.jpg"])
+    with pytest.raises(ConfigError, match=r"uint8 \[3, H, W\]"):
+        captioner.caption([torch.zeros(3, 8, 8)])
+    with pytest.raises(ConfigError, match="not int"):
+        captioner.caption([3])
+
+
+def test_references_and_devices_that_name_nothing(tmp_path):
+    assert parse_ref("captioner@champion") == ("captioner", "champion", None)
+    assert parse_ref("my.model/12") == ("my.model", None, 12)
+    for bad in ("captioner", "captioner/x", "a b@c", "nowhere/model"):
+        with pytest.raises(ModelNotFoundError, match="NAME@alias"):
+            load_captioner(bad, work=tmp_path)
+    with pytest.raises(ConfigError, match="not auto, cpu"):
+        choose_device("gpu")

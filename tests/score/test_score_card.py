@@ -1,0 +1,112 @@
+"""The score stage: its files, that finished work is recognised, and the shuffled control."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import storage
+from pipeline.config import GenerationConfig, load_config
+from pipeline.errors import ConfigError, DataError
+from pipeline.images import Transform
+from pipeline.metrics import METRICS, score_captions
+from pipeline.models.build import build
+from pipeline.models.saved import SavedCaptioner
+from pipeline.score import as_checkpoint, find_score_card, score
+from pipeline.shard import shard
+from pipeline.text import Tokenizer
+
+WORDS = ["red", "green", "blue", "dark", "light", "square", "sky", "page"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A shard set of twelve flat pictures and a captioner with random weights."""
+    folder = tmp_path_factory.mktemp("score")
+    rows = []
+    for number in range(12):
+        Image.new("RGB", (32, 32), (number * 20, 255 - number * 20, 90)).save(
+            folder / f"{number}.png"
+        )
+        words = [WORDS[(number + shift) % 8] for shift in range(5)]
+        for caption in (" ".join(words), "a " + " ".join(reversed(words))):
+            rows.append({"image": f"{number}.png", "caption": caption, "split": "val"})
+    (folder / "val.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    torch.manual_seed(3)
+    tokenizer = Tokenizer.train([row["caption"] for row in rows])
+    architecture = {
+        "encoder": {"name": "resnet18", "train": "none"},
+        "decoder": {"kind": "lstm", "width": 16, "embedding": 16, "attention": 8, "dropout": 0.0},
+        "vocabulary": len(tokenizer),
+        "size": 32,
+    }
+    saved = SavedCaptioner(
+        build(architecture),
+        tokenizer,
+        Transform(size=32),
+        GenerationConfig(max_len=7),
+        architecture,
+    )
+    (folder / "model").mkdir()
+    saved.save(folder / "model")
+    return folder
+
+
+def settings(place: Path, *more: str):
+    source = {"kind": "jsonl", "annotations": str(place / "val.jsonl")}
+    return load_config(None, [f"shard.sources={json.dumps([source])}", "device=cpu", *more])
+
+
+def test_the_card_the_rows_and_the_predictions_agree(place, tmp_path, capsys):
+    config = settings(place)
+    shards = shard(config, tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    card = score(config, tmp_path, shards, checkpoint)
+    directory = Path(card.path)
+    rows = pq.read_table(directory / "per_image.parquet").to_pylist()
+    predictions = storage.read_json(directory / "predictions.json")
+    assert [{"image_id": r["image_id"], "caption": r["caption"]} for r in rows] == predictions
+    references = {}
+    for line in (place / "val.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        references.setdefault(row["image"], []).append(row["caption"])
+    from pipeline.shards import ShardReader
+
+    names = [info["file_name"] for info in ShardReader(shards, "val").infos()]
+    expected = score_captions([references[n] for n in names], [r["caption"] for r in rows])
+    assert card.metrics == {name: pytest.approx(100 * expected.corpus[name]) for name in METRICS}
+    assert [r["cider"] for r in rows] == pytest.approx(expected.per_image["cider"])
+    assert card.signature == expected.signature and card.images == 12
+    whole = storage.read_json(directory / "scores.json")
+    assert whole["shard_set"] and whole["settings"]["score"]["split"] == "val"
+    assert "cider" in whole["definitions"]
+    capsys.readouterr()
+    assert score(config, tmp_path, shards, checkpoint) == card
+    assert "nothing new" in capsys.readouterr().out
+    assert find_score_card(config, tmp_path, shards, checkpoint) == card
+
+
+def test_shuffled_pictures_keep_the_captions_but_not_their_places(place, tmp_path):
+    shards = shard(settings(place), tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    cards = [
+        score(settings(place, f"score.shuffle_images={s}"), tmp_path, shards, checkpoint)
+        for s in ("false", "true")
+    ]
+    assert cards[0].fingerprint != cards[1].fingerprint
+    tables = [pq.read_table(Path(card.path) / "per_image.parquet").to_pylist() for card in cards]
+    assert [r["caption"] for r in tables[0]] == [r["caption"] for r in tables[1]]
+
+
+def test_a_split_that_is_not_there_and_a_score_that_is_not_yet(place, tmp_path):
+    shards = shard(settings(place), tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    with pytest.raises((ConfigError, DataError), match="val"):
+        score(settings(place, "score.split=test"), tmp_path, shards, checkpoint)
+    with pytest.raises(DataError, match="captionmill score"):
+        find_score_card(settings(place, "score.beam=2"), tmp_path, shards, checkpoint)
