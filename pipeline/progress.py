@@ -1,4 +1,4 @@
-"""One scannable line of progress: done/total, rate, eta, and what the stage adds.
+"""What a stage says: one scannable line of progress (done/total, rate, eta), and single lines.
 
 On a terminal the line is redrawn in place; elsewhere it is printed now and then.
 """
@@ -8,6 +8,11 @@ from __future__ import annotations
 import sys
 import time
 from typing import TextIO
+
+
+def say(stage: str, text: str) -> None:
+    """Print one line of a stage's to where its progress goes (standard error)."""
+    print(f"{stage:<8}{text}", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -47,7 +52,7 @@ class Progress:
         """The line as it would be printed now."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.first) / seconds
-        text = f"{self.label}  {self.done:,}/{self.total:,} {self.unit}  {rate:,.1f} {self.unit}/s"
+        text = f"{self.label:<8}{self.done:,}/{self.total:,} {self.unit}  {rate:,.1f} {self.unit}/s"
         if self.done < self.total and rate > 0:
             text += f"  eta {clock((self.total - self.done) / rate)}"
         return f"{text}  {note}" if note else text

@@ -11,7 +11,7 @@ def test_the_line_says_done_total_rate_eta_and_the_note():
     line = Progress("caption", 2000, out=io.StringIO())
     line.add(500)
     text = line.line("failed 3")
-    assert text.startswith("caption  500/2,000 img  ")
+    assert text.startswith("caption 500/2,000 img  ")
     assert "img/s" in text and "eta" in text and text.endswith("failed 3")
 
 

@@ -9,7 +9,6 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from pipeline.caption.recipe import Captioner, describe
 from pipeline.caption.schema import Row
 from pipeline.caption.table import Marker, Receipt, Table
 from pipeline.caption.verify import verify
-from pipeline.progress import Progress
+from pipeline.progress import Progress, say
 from pipeline.records import TableReport
 
 if TYPE_CHECKING:
@@ -132,15 +131,12 @@ def _run(
 
 def _tell(report: TableReport, relisted: Relisted) -> None:
     if report.units_reused == report.units:
-        print(
-            f"caption  nothing new: {report.discovered:,} members in {report.units:,}"
-            f" unit{'s' if report.units > 1 else ''} ({report.table})",
-            file=sys.stderr,
-        )
+        units = f"{report.units:,} unit{'s' if report.units > 1 else ''}"
+        say("caption", f"nothing new: {report.discovered:,} members in {units} ({report.table})")
     for number, what in ((relisted.changed, "changed"), (relisted.missing, "vanished")):
         if number:
-            print(
-                f"caption  {number:,} captioned members have {what} since; their rows stay"
+            say(
+                "caption",
+                f"{number:,} captioned members have {what} since; their rows stay"
                 " (to caption the archive afresh, give another --table)",
-                file=sys.stderr,
             )

@@ -114,7 +114,8 @@ def _undone(beams: _Beams, limits: Limits, step: int) -> Tensor:
     reachable = beams.sums_BW[:, 0] / (step + 1) ** limits.length_penalty
     if step == limits.max_len - 1:
         return torch.zeros_like(reachable, dtype=torch.bool)
-    return reachable.gt(beams.done_ranks_BW[:, -1])
+    worst: Tensor = beams.done_ranks_BW[:, -1]
+    return torch.gt(reachable, worst)
 
 
 def _read(beams: _Beams, place: int, candidates: int) -> list[Hypothesis]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +22,7 @@ from pipeline.demo.scenes import MOST_SCENES, Scene, distinct_scenes
 from pipeline.demo.troubles import TROUBLES, jpeg
 from pipeline.demo.wording import captions
 from pipeline.errors import ConfigError
-from pipeline.progress import Progress
+from pipeline.progress import Progress, say
 
 RECIPE = 1
 """Raise it with every change that moves a byte of the data set."""
@@ -65,7 +64,7 @@ def generate(config: DemoConfig, directory: Path) -> None:
         "files": sorted(names),
     }
     if _former(directory) == {**mark, "complete": True} and _all_there(directory, names):
-        print(f"demo    nothing new: {_summary(config)} ({directory})", file=sys.stderr)
+        say("demo", f"nothing new: {_summary(config)} ({directory})")
         return
     _refuse_strangers(directory)
     with storage.lock(directory):
@@ -73,7 +72,7 @@ def generate(config: DemoConfig, directory: Path) -> None:
         storage.commit_json(directory / MARKER, {**mark, "complete": False})
         _write(config, directory, pictures)
         storage.commit_json(directory / MARKER, {**mark, "complete": True})
-    print(f"demo    generated {_summary(config)} ({directory})", file=sys.stderr)
+    say("demo", f"generated {_summary(config)} ({directory})")
 
 
 def _summary(config: DemoConfig) -> str:

@@ -96,13 +96,11 @@ def build_encoder(
     if not 0 <= frozen <= len(stages):
         raise ConfigError(f"train.encoder.train = {train}: {name} has {len(stages)} stages")
     encoder = GridEncoder(stages, frozen, freeze_batch_norm)
-    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder.to(memory_format=torch.channels_last)
     return encoder
 
 
-def weights_statistics(
-    name: str, weights: str | None
-) -> tuple[RGB, RGB]:
+def weights_statistics(name: str, weights: str | None) -> tuple[RGB, RGB]:
     """Mean and standard deviation on 0..1 that belong to named weights; ImageNet's otherwise."""
     if weights is None or is_file(weights):
         return IMAGENET_MEAN, IMAGENET_STD

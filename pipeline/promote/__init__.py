@@ -7,7 +7,6 @@ was left undone, and after the registry was deleted the work is done again. Alia
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.progress import say
 from pipeline.promote.champion import champion_scores
 from pipeline.promote.gate import decide
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
@@ -59,7 +59,7 @@ def promote(
             _settle(tracker, decision)
             decision.save(record)
         note = _moved(tracker, decision)
-    print(f"promote {'nothing new: ' if known else ''}{decision.reason}{note}", file=sys.stderr)
+    say("promote", f"{'nothing new: ' if known else ''}{decision.reason}{note}")
     return decision
 
 

@@ -15,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.evaluate import evaluate_captioner
 from pipeline.models.saved import model_fingerprint, read_description
 from pipeline.predict import load_directory
+from pipeline.progress import say
 from pipeline.records import Checkpoint, ScoreCard, ShardSet
 from pipeline.score.card import write_card
 from pipeline.shards import ShardReader
@@ -38,7 +39,7 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
     fingerprint = _fingerprint(config, reader, checkpoint)
     directory = (work / "score" / fingerprint).absolute()
     if (done := _load(directory)) is not None:
-        print(f"score   nothing new: CIDEr {done.metrics['cider']:.1f} ({directory})")
+        say("score", f"nothing new: CIDEr {done.metrics['cider']:.1f} ({directory})")
         return done
     with storage.lock(directory):
         settings = config.score

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ShardError
+from pipeline.progress import say
 from pipeline.shard.locate import Located
 from pipeline.shard.part import WORKERS
 from pipeline.shard.seen import Seen, hash_files
@@ -84,7 +84,7 @@ def _read(directory: Path) -> Part | None:
         tars = read_part(directory)
         return Part(directory.name, tars, [m for tar in tars for m in read_index(tar)])
     except ShardError as error:
-        print(f"shard   left out and written anew: {error}", file=sys.stderr)
+        say("shard", f"left out and written anew: {error}")
         return None
 
 

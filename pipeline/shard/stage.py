@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import DataError, ShardError
+from pipeline.progress import say
 from pipeline.records import ShardSet
 from pipeline.shard.bad import Tally
 from pipeline.shard.locate import Located, locate
@@ -185,7 +185,9 @@ def _say(
     tars = sum(len(some) for _, some in parts)
     news = "nothing new: " if record == previous else ""
     splits = ", ".join(f"{name} {count:,}" for name, count in record.samples.items())
-    text = f"shard   {news}{sum(record.samples.values()):,} samples in {tars:,} tar{'s' if tars > 1 else ''}"
+    text = (
+        f"{news}{sum(record.samples.values()):,} samples in {tars:,} tar{'s' if tars > 1 else ''}"
+    )
     if not news:
         text += f", {len(parts):,} part{'s' if len(parts) > 1 else ''}: {splits}"
-    print(f"{text} ({directory})", file=sys.stderr)
+    say("shard", f"{text} ({directory})")

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.config import Config, TrainConfig
 from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
 
 # Raised by hand when the same settings and data would train to another model.
@@ -28,7 +29,7 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
     directory = _directory(config, work, shard_set)
     if (done := _load(directory)) is not None:
         best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
-        print(f"train   nothing new: epoch {done.epoch}{best} ({directory})")
+        say("train", f"nothing new: epoch {done.epoch}{best} ({directory})")
         return done
     with storage.lock(directory):
         if (done := _load(directory)) is not None:

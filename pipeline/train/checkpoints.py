@@ -20,6 +20,7 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.errors import ModelError
 from pipeline.models.saved import SavedCaptioner
+from pipeline.progress import say
 
 
 class Position(BaseModel):
@@ -75,7 +76,7 @@ class Checkpoints:
                 tensors = load_file(directory / "training.safetensors")
                 position = Position.model_validate(storage.read_json(directory / "training.json"))
             except (ModelError, OSError, ValueError) as error:
-                print(f"train   {directory.name} is damaged and passed over: {error}")
+                say("train", f"{directory.name} is damaged and passed over: {error}")
                 continue
             saved.model.load_state_dict(loaded.model.state_dict())
             _restore_optimiser(optimiser, tensors)

@@ -42,7 +42,9 @@ def caption_loss(
     total = entropy
     if attention_penalty > 0:
         lengths = real.sum(-1).flatten()
-        captions = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        captions = torch.repeat_interleave(
+            torch.arange(len(lengths), device=lengths.device), lengths
+        )
         places = teaching.attention_MS.shape[1]
         looked = teaching.attention_MS.new_zeros(len(lengths), places)
         looked = looked.index_add(0, captions, teaching.attention_MS)[lengths > 0]

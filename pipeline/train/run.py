@@ -23,7 +23,7 @@ from pipeline.models.build import build
 from pipeline.models.encoders import check_name, weights_statistics
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import Predictor, choose_device
-from pipeline.progress import clock
+from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
 from pipeline.text import Tokenizer
@@ -132,9 +132,7 @@ class TrainingRun:
         )
         self.position = self.checkpoints.resume(self.saved, self.optimiser)
         if self.position.step:
-            print(
-                f"train   resuming at step {self.position.step} of {self.total_steps}", flush=True
-            )
+            say("train", f"resuming at step {self.position.step} of {self.total_steps}")
         self.train_features, self.validation_features = self._cached_features()
         name = f"train-{self.fingerprint}"
         with Tracker(self.work).run(
@@ -172,7 +170,7 @@ class TrainingRun:
             now = time.monotonic()
             if now - printed_at >= PRINT_SECONDS:
                 printed_at = now
-                print(self._line(position.batch - first, now - started), flush=True)
+                say("train", self._line(position.batch - first, now - started))
             if (
                 now - saved_at >= self.settings.checkpoint_seconds
                 and position.batch < self.plan.steps
@@ -240,7 +238,7 @@ class TrainingRun:
         loss = position.loss_sum / max(position.loss_words, 1)
         best = "" if position.best_cider is None else f"  best CIDEr {position.best_cider:.1f}"
         return (
-            f"train  epoch {position.epoch + 1}/{self.settings.epochs}  step {position.step:,}/{self.total_steps:,}"
+            f"epoch {position.epoch + 1}/{self.settings.epochs}  step {position.step:,}/{self.total_steps:,}"
             f"  loss {loss:.3f}  {rate * self.settings.batch_size:.0f} img/s  eta {clock(left)}{best}"
         )
 
@@ -264,11 +262,11 @@ class TrainingRun:
         self.checkpoints.save(self.saved, self.optimiser, position)
         values = {"epoch_loss": loss, **{f"val_{k}": v for k, v in scores.items()}}
         self.tracked.log_metrics(values, step=position.step)
-        print(
-            f"train  epoch {position.epoch}/{settings.epochs}  loss {loss:.3f}  CIDEr {cider:.1f}  "
+        say(
+            "train",
+            f"epoch {position.epoch}/{settings.epochs}  loss {loss:.3f}  CIDEr {cider:.1f}  "
             f"BLEU-4 {scores['bleu_4']:.1f}  best CIDEr {position.best_cider:.1f}  {clock(seconds)}"
             + ("  (early stop)" if stopped else ""),
-            flush=True,
         )
 
     def _validate(self) -> dict[str, float]:
