@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
 from pipeline.errors import ConfigError
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses keys it does not know."""
+    """A frozen model that refuses keys it does not know, and numbers that JSON has not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(Strict):
@@ -85,12 +85,17 @@ class EncoderConfig(Strict):
     weights: str | None = Field(
         None, description="A torchvision weights name (IMAGENET1K_V1, DEFAULT), a file, or none."
     )
-    train: Literal["none", "all"] | int = Field(
+    train: Literal["none", "all"] | StrictInt = Field(
         "none", description="Which stages are fine-tuned: none, all, or the last N."
     )
     freeze_batch_norm: bool = Field(
         True, description="Keep batch statistics fixed while fine-tuning."
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _none_is_a_word_too(cls, value: Any) -> Any:
+        return None if value == "none" else value
 
 
 class DecoderConfig(Strict):
@@ -161,7 +166,7 @@ class TrainConfig(Strict):
     max_caption_tokens: int = Field(
         40, ge=4, le=512, description="Longer training captions are cut."
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 32)
 
 
 class ScoreConfig(Strict):
@@ -200,7 +205,7 @@ class CaptionConfig(Strict):
 class DemoConfig(Strict):
     """`demo`: the generated data set."""
 
-    train_images: int = Field(1500, ge=1)
+    train_images: int = Field(2000, ge=1)
     val_images: int = Field(200, ge=1)
     test_images: int = Field(200, ge=1)
     archive_images: int = Field(100, ge=1, description="Pictures without captions, for `caption`.")
@@ -212,7 +217,11 @@ class Config(Strict):
     """All settings of a project; one section a stage."""
 
     data_root: str = Field(".", description="Relative input paths of the sections start here.")
-    device: str = Field("auto", description="auto (CUDA, MPS or CPU), cpu, cuda, cuda:N or mps.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto (CUDA, MPS or CPU), cpu, cuda, cuda:N or mps.",
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads for torch; default: its own choice."
     )
@@ -257,7 +266,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no configuration file {path}; see configs/ for examples") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
@@ -278,7 +287,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
     node: Any = tree
     for part in parts[:-1]:

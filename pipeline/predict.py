@@ -69,8 +69,13 @@ class Predictor:
 
         Raises:
             ImageError: a picture that cannot be decoded.
-            ConfigError: something that is not a picture, or a tensor of another type or shape.
+            ConfigError: something that is not a picture, or a tensor of another type or shape;
+                a number of beams or candidates below 1.
         """
+        if isinstance(images, str | bytes | os.PathLike | Tensor):
+            raise ConfigError(
+                f"caption takes a list of pictures, not one {type(images).__name__}; put it in [ ]"
+            )
         if not images:
             return []
         pixels = torch.stack([self._pixels(image) for image in images])
@@ -92,8 +97,10 @@ class Predictor:
         self, features: Tensor, beam: int | None = None, candidates: int = 1
     ) -> list[Caption]:
         """Caption from `features`."""
-        memory: Memory = self.model.memory(features.to(self.device))
         width = self.generation.beam if beam is None else beam
+        if min(width, candidates) < 1:
+            raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
+        memory: Memory = self.model.memory(features.to(self.device))
         found = search(self.model, memory, self._limits(), beam=width, candidates=candidates)
         return [self._caption(hypotheses) for hypotheses in found]
 
@@ -135,7 +142,7 @@ class Predictor:
         return torch.from_numpy(array)
 
     def _fit(self, image: Tensor) -> Tensor:
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3 or not image.numel():
             raise ConfigError(
                 f"a picture tensor is uint8 [3, H, W], not {image.dtype} {list(image.shape)}"
             )
@@ -155,14 +162,17 @@ def choose_device(device: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise ConfigError(f"device = {device!r} is not auto, cpu, mps, cuda or cuda:N")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device = {device!r}: this machine has {torch.cuda.device_count()} CUDA devices"
+            f"device = {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "auto or cpu always work"
         )
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device = 'mps': this machine has no MPS device")
-    return chosen
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            "device = 'mps': this machine has no MPS device; auto or cpu always work"
+        )
+    return torch.device(device)
 
 
 def load_captioner(

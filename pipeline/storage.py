@@ -40,8 +40,10 @@ def commit(path: Path, content: bytes | str | Callable[[IO[bytes]], object]) -> 
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk's error does not say where
         raise
     _sync_directory(path.parent)
 

@@ -80,13 +80,21 @@ def build_encoder(
 
     Raises:
         ConfigError: an unknown name or weights name, or more stages than there are.
-        WeightsError: a file whose tensors do not fit; names them.
+        WeightsError: a file whose tensors do not fit (names them), or a failed download.
     """
     check_name(name)
     named = weights if isinstance(weights, str) else None
     if named is not None:
         _weights_enum(name, named)
-    model = torchvision.models.get_model(name, weights=named)
+    try:
+        model = torchvision.models.get_model(name, weights=named)
+    except (OSError, RuntimeError) as error:  # no network, or a file that is not what it should be
+        if named is None:
+            raise
+        raise WeightsError(
+            f"torchvision could not download {named} of {name} ({error}); "
+            "connect, or give a file as train.encoder.weights"
+        ) from None
     if isinstance(weights, Path):
         load_weights(model, weights)
     stages = _stages(model)

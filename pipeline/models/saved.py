@@ -29,6 +29,8 @@ from pipeline.models.captioner import Captioner
 from pipeline.text import Tokenizer
 
 FORMAT = 1
+PARTS = ("architecture", "transform", "generation", "provenance", "weights_sha256")
+"""What every captioner.json says."""
 
 
 @dataclass
@@ -51,6 +53,7 @@ class SavedCaptioner:
             "format": FORMAT,
             "architecture": self.architecture,
             "transform": self.transform.model_dump(mode="json"),
+            "recipe": self.transform.fingerprint(),
             "generation": self.generation.model_dump(mode="json"),
             "provenance": self.provenance,
         }
@@ -74,7 +77,7 @@ class SavedCaptioner:
         """Read a captioner's directory onto the CPU, in evaluation mode.
 
         Raises:
-            ModelError: not such a directory, of another format, or damaged.
+            ModelError: not such a directory, of another format or decode recipe, or damaged.
             WeightsError: tensors that do not fit the architecture.
         """
         description = read_description(directory)
@@ -91,15 +94,29 @@ class SavedCaptioner:
             state = load_file(path)
         except (KeyError, TypeError, ValidationError, SafetensorError) as error:
             raise ModelError(f"{directory} does not describe a captioner: {error}") from None
-        result = model.load_state_dict(state, strict=False)
+        if description.get("recipe", transform.fingerprint()) != transform.fingerprint():
+            raise ModelError(
+                f"{directory} was trained with another decode recipe than this version's; "
+                "train again, or use the version that made it"
+            )
+        try:
+            result = model.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # shapes; torch names the tensors
+            raise WeightsError(f"{path} does not fit captioner.json: {error}") from None
         if result.missing_keys or result.unexpected_keys:
             raise WeightsError(
                 f"{path}: missing {result.missing_keys[:5]}, unknown {result.unexpected_keys[:5]}"
             )
+        tokenizer = Tokenizer.load(directory / "tokenizer.json")
+        if len(tokenizer) != (words := description["architecture"]["vocabulary"]):
+            raise ModelError(
+                f"{directory / 'tokenizer.json'} has {len(tokenizer)} words, the model {words}; "
+                "it belongs to another model"
+            )
         frequencies = directory / "document_frequencies.json"
         return cls(
             model.eval(),
-            Tokenizer.load(directory / "tokenizer.json"),
+            tokenizer,
             transform,
             generation,
             description["architecture"],
@@ -112,7 +129,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     """captioner.json of a directory.
 
     Raises:
-        ModelError: there is none, or it is of another format.
+        ModelError: there is none, or it is of another format or incomplete.
     """
     path = directory / "captioner.json"
     try:
@@ -125,14 +142,23 @@ def read_description(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not JSON") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ModelError(f"{path} is not of format {FORMAT}; it was written by another version")
+    if absent := [name for name in PARTS if name not in description]:
+        raise ModelError(f"{path} lacks {', '.join(absent)}; the model's directory is damaged")
     return description
 
 
 def model_fingerprint(directory: Path) -> str:
-    """Of what decides a caption: tensors, tokenizer, architecture, transform, generation."""
+    """Of what decides a caption: tensors, tokenizer, architecture, transform, generation.
+
+    Raises:
+        ModelError: no captioner's directory, or incomplete.
+    """
     description = read_description(directory)
     parts = {
         k: description[k] for k in ("architecture", "transform", "generation", "weights_sha256")
     }
-    tokenizer = storage.sha256_file(directory / "tokenizer.json")
+    try:
+        tokenizer = storage.sha256_file(directory / "tokenizer.json")
+    except FileNotFoundError:
+        raise ModelError(f"no tokenizer.json in {directory}; it is incomplete") from None
     return storage.fingerprint({**parts, "tokenizer": tokenizer})

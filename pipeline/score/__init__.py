@@ -42,6 +42,7 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
         say("score", f"nothing new: CIDEr {done.metrics['cider']:.1f} ({directory})")
         return done
     with storage.lock(directory):
+        storage.remove_temporaries(directory)
         settings = config.score
         predictor = load_directory(
             Path(checkpoint.path), device=config.device, ref=checkpoint.path, name="candidate"
@@ -112,8 +113,10 @@ def as_checkpoint(directory: Path) -> Checkpoint:
 def _fingerprint(config: Config, reader: ShardReader, checkpoint: Checkpoint) -> str:
     settings = config.score.model_dump(mode="json")
     model = model_fingerprint(Path(checkpoint.path))
+    # Two trainings may end in equal models; a card belongs to one of them.
+    made = {"checkpoint": checkpoint.fingerprint, "model": model}
     return storage.fingerprint(
-        {"recipe": RECIPE, "model": model, "data": reader.fingerprint, "score": settings}
+        {"recipe": RECIPE, **made, "data": reader.fingerprint, "score": settings}
     )
 
 
@@ -122,4 +125,5 @@ def _load(directory: Path) -> ScoreCard | None:
         record = ScoreCard.load(directory / "record.json")
     except (FileNotFoundError, ValueError):
         return None
-    return record if (Path(record.path) / "per_image.parquet").is_file() else None
+    files = ("scores.json", "per_image.parquet", "predictions.json")
+    return record if all((Path(record.path) / name).is_file() for name in files) else None

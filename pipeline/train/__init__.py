@@ -34,6 +34,7 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
     with storage.lock(directory):
         if (done := _load(directory)) is not None:
             return done
+        storage.remove_temporaries(directory)
         from pipeline.train.run import TrainingRun
 
         record = TrainingRun(config, work, shard_set, directory).finish()
@@ -62,7 +63,8 @@ def _load(directory: Path) -> Checkpoint | None:
         record = Checkpoint.load(directory / "record.json")
     except (FileNotFoundError, ValueError):
         return None
-    return record if (Path(record.path) / "captioner.json").is_file() else None
+    files = ("captioner.json", "model.safetensors", "tokenizer.json")
+    return record if all((Path(record.path) / name).is_file() for name in files) else None
 
 
 def _directory(config: Config, work: Path, shard_set: ShardSet) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -75,7 +76,7 @@ class Checkpoints:
                 loaded = SavedCaptioner.load(directory)
                 tensors = load_file(directory / "training.safetensors")
                 position = Position.model_validate(storage.read_json(directory / "training.json"))
-            except (ModelError, OSError, ValueError) as error:
+            except (ModelError, SafetensorError, OSError, ValueError) as error:
                 say("train", f"{directory.name} is damaged and passed over: {error}")
                 continue
             saved.model.load_state_dict(loaded.model.state_dict())
@@ -88,7 +89,9 @@ class Checkpoints:
         return [p for p in self.directory.iterdir() if p.name.isdigit()]
 
     def _prune(self, position: Position) -> None:
-        kept = {p.name for p in sorted(self._all())[-self.keep :]}
+        # Those of later steps were damaged and passed over; the run comes by there again.
+        present = self.path(position.step)
+        kept = {p.name for p in sorted(p for p in self._all() if p <= present)[-self.keep :]}
         if position.best_step is not None:
             kept.add(self.path(position.best_step).name)
         for path in self._all():
@@ -121,6 +124,8 @@ def _random_states() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         for index, value in enumerate(torch.cuda.get_rng_state_all()):
             states[f"random.cuda.{index}"] = value
+    if torch.backends.mps.is_available():
+        states["random.mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -130,3 +135,5 @@ def _restore_random_states(tensors: dict[str, Tensor]) -> None:
         for index in range(torch.cuda.device_count()):
             if (value := tensors.get(f"random.cuda.{index}")) is not None:
                 torch.cuda.set_rng_state(value, index)
+    if torch.backends.mps.is_available() and "random.mps" in tensors:
+        torch.mps.set_rng_state(tensors["random.mps"])

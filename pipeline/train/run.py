@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluate import evaluate_captioner, load_pixels, prepare_references
 from pipeline.images import Transform, normalise
 from pipeline.metrics import References
@@ -26,7 +26,7 @@ from pipeline.predict import Predictor, choose_device
 from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
-from pipeline.text import Tokenizer
+from pipeline.text import SPECIAL, Tokenizer
 from pipeline.tracking import Tracker
 from pipeline.train import fingerprint, require_validation, weights_file
 from pipeline.train.captions import Batch, EncodedCaptions, EpochPlan
@@ -73,6 +73,11 @@ class TrainingRun:
             settings.tokenizer.min_count,
             settings.tokenizer.max_words,
         )
+        if len(tokenizer) == len(SPECIAL):
+            raise ConfigError(
+                f"train.tokenizer.min_count = {settings.tokenizer.min_count}: no word of the training "
+                "captions occurs that often; lower it, or give more captions"
+            )
         mean, std = weights_statistics(settings.encoder.name, settings.encoder.weights)
         transform = Transform(
             size=settings.transform.size,
@@ -292,7 +297,12 @@ class TrainingRun:
     def _commit_best(self) -> Checkpoint:
         position = self.position
         assert position.best_step is not None
-        best = SavedCaptioner.load(self.checkpoints.path(position.best_step))
+        try:
+            best = SavedCaptioner.load(self.checkpoints.path(position.best_step))
+        except ModelError as error:
+            raise ModelError(
+                f"the best checkpoint is lost: {error}. Delete {self.directory} and train again"
+            ) from None
         with storage.commit_directory(self.directory / "model") as directory:
             best.save(directory)
         self.tracked.log_metrics({"best_val_cider": position.best_cider or 0.0}, step=position.step)
