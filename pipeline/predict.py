@@ -169,9 +169,7 @@ def choose_device(device: str = "auto") -> torch.device:
             "auto or cpu always work"
         )
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(
-            "device = 'mps': this machine has no MPS device; auto or cpu always work"
-        )
+        raise ConfigError("device = 'mps': this machine has no MPS device; auto or cpu always work")
     return torch.device(device)
 
 

@@ -38,10 +38,20 @@ def test_values_out_of_bounds_are_named_with_the_bound(tmp_path):
     message = error(tmp_path, "train: {epochs: 0}")
     assert "train.epochs = 0" in message and "greater than or equal to 1" in message
     assert "train.encoder.train = 'some'" in error(tmp_path, "train: {encoder: {train: some}}")
+    # True is no number of stages.
+    assert "train.encoder.train = True" in error(tmp_path, "train: {encoder: {train: true}}")
+    assert "device = 'gpu'" in error(tmp_path, "device: gpu")
+    assert "finite number" in error(tmp_path, "promote: {min_gain: .nan}")
+
+
+def test_no_weights_are_null_or_none():
+    for word in ("null", "none"):
+        assert load_config(None, [f"train.encoder.weights={word}"]).train.encoder.weights is None
 
 
 def test_files_that_are_no_settings(tmp_path):
     assert "line 2 is not valid YAML" in error(tmp_path, "train:\n  a: ]1\n")
+    assert "not valid YAML" in error(tmp_path, "data_root: 2020-13-45")
     assert "must hold a mapping" in error(tmp_path, "[1, 2]")
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         load_config(tmp_path / "absent.yaml")
@@ -64,6 +74,7 @@ def test_overrides_reach_every_depth(tmp_path):
         ("train.epochs", "not of the form"),
         ("=3", "not of the form"),
         ("device.x=1", "unknown|valid"),
+        ("device=2020-13-45", "not a YAML value"),
         ("shard.sources.7.split=a", "not a position|unknown key|valid"),
     ],
 )

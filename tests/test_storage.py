@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -26,6 +27,14 @@ def test_a_failed_commit_leaves_the_old_file_and_nothing_else(tmp_path):
         storage.commit(path, fail)
     assert storage.read_json(path) == {"a": "é", "b": 1}
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path):
+    def full(_file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"):
+        storage.commit(tmp_path / "a.bin", full)
 
 
 def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):

@@ -41,9 +41,10 @@ class _Packing:
 
     def __init__(self, at_BCT: Tensor) -> None:
         pictures, captions, steps = at_BCT.shape
-        # Of each step, the captions up to the last that has this step or a later one.
-        later = at_BCT.any(0).flip(-1).cummax(-1).values.flip(-1)
-        order = torch.arange(1, captions + 1, device=at_BCT.device)[:, None]
+        # Of each step, the captions up to the last that has this step or a later one; on the CPU,
+        # where the answer is needed, and since MPS may lack cummax.
+        later = at_BCT.any(0).cpu().flip(-1).cummax(-1).values.flip(-1)
+        order = torch.arange(1, captions + 1)[:, None]
         self.columns: list[int] = (later * order).amax(0).tolist()
         while self.columns and self.columns[-1] == 0:
             self.columns.pop()

@@ -115,3 +115,18 @@ def require_validation(config: Config, shard_set: ShardSet) -> None:
                 f"the shard set has no pictures in the split {split!r}; it has {known}. Give a source "
                 "that split, set shard.holdout, or set train.validation_split"
             )
+
+
+def require_batch_statistics(config: Config, shard_set: ShardSet) -> None:
+    """Raise ConfigError if a step would leave batch normalisation with one value a channel."""
+    settings, pictures = config.train, shard_set.samples["train"]
+    encoder, size = settings.encoder, settings.transform.size
+    if encoder.freeze_batch_norm or encoder.train in ("none", 0):
+        return
+    alone = settings.batch_size == 1 or pictures % settings.batch_size == 1
+    if alone and size <= 32:  # every encoder's grid is a 32nd of the picture: one place
+        raise ConfigError(
+            f"train.batch_size = {settings.batch_size} leaves a batch of one of {pictures} pictures; "
+            f"at train.transform.size = {size} that is too little for batch statistics. Change "
+            "either, or set train.encoder.freeze_batch_norm = true"
+        )

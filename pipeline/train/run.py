@@ -28,7 +28,12 @@ from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
 from pipeline.text import SPECIAL, Tokenizer
 from pipeline.tracking import Tracker
-from pipeline.train import fingerprint, require_validation, weights_file
+from pipeline.train import (
+    fingerprint,
+    require_batch_statistics,
+    require_validation,
+    weights_file,
+)
 from pipeline.train.captions import Batch, EncodedCaptions, EpochPlan
 from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.features import FeatureCache, encoder_fingerprint
@@ -44,6 +49,7 @@ class TrainingRun:
 
     def __init__(self, config: Config, work: Path, shard_set: ShardSet, directory: Path) -> None:
         require_validation(config, shard_set)
+        require_batch_statistics(config, shard_set)
         check_name(config.train.encoder.name)
         self.device = choose_device(config.device)
         if config.threads is not None:

@@ -259,7 +259,7 @@ def test_a_finished_table_run_again_redoes_nothing_and_says_so(
     again = caption(config, [folder], table, captioner)
     assert captioner.shapes == []
     printed = capfd.readouterr().err.splitlines()
-    assert printed == [f"caption  nothing new: 10 members in 3 units ({table})"]
+    assert printed == [f"caption nothing new: 10 members in 3 units ({table})"]
     after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in table.rglob("*.*") if p.is_file()}
     assert {p.name for p in before if before[p] != after[p]} <= {".lock"}
     assert set(before) == set(after)

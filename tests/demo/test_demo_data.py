@@ -83,7 +83,7 @@ def test_ids_are_not_shared_between_splits(made: Path) -> None:
 
 def test_no_scene_is_shared_by_any_two_pictures_of_the_default_set() -> None:
     pictures = _plan(DemoConfig())
-    assert len(pictures) == 1500 + 200 + 200 + 100 + 8
+    assert len(pictures) == 2000 + 200 + 200 + 100 + 8
     assert len({picture.scene.identity for picture in pictures}) == len(pictures)
     told = [picture.scene for picture in pictures if len(picture.scene.things) == 2]
     # The same two things in mirrored relations would look alike: one of the orders is never told.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.error import URLError
+
 import pytest
 import torch
 import torchvision
@@ -12,16 +14,19 @@ from pipeline.models.encoders import build_encoder
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "mobilenet_v3_small"])
-def test_the_stages_together_are_torchvisions_model(name):
-    encoder = build_encoder(name, train=2).eval()
+def test_the_stages_together_are_torchvisions_model(name, tmp_path):
+    model = torchvision.models.get_model(name, weights=None).eval()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    encoder = build_encoder(name, train=2, weights=tmp_path / "w.safetensors").eval()
+    # A ResNet is its children in a row, but for pooling and the head at the end.
+    whole = (
+        model.features
+        if hasattr(model, "features")
+        else torch.nn.Sequential(*list(model.children())[:-2])
+    )
     images = torch.randn(2, 3, 64, 64)
     grid = encoder.memory(encoder.features(images))
-    model = torchvision.models.get_model(name, weights=None).eval()
-    own = {**encoder.frozen.state_dict(), **encoder.trained.state_dict()}
-    if name == "resnet18":
-        return  # its stages are regrouped; the grid's shape is what is promised
-    model.features.load_state_dict(own)
-    torch.testing.assert_close(grid, model.features(images))
+    torch.testing.assert_close(grid, whole(images))
 
 
 def test_frozen_stages_have_no_gradient_and_stay_in_evaluation():
@@ -86,6 +91,16 @@ def test_a_pickle_is_not_executed(tmp_path):
     with pytest.raises(WeightsError):
         build_encoder("resnet18", weights=tmp_path / "w.pth")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
+    def offline(*_args, **_options):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"could not download IMAGENET1K_V1 of resnet18.*a file"):
+        build_encoder("resnet18", weights="IMAGENET1K_V1")
 
 
 def test_unknown_names_say_what_is_known():

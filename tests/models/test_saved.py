@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import storage
 from pipeline.config import GenerationConfig
 from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
 from pipeline.images import Transform
@@ -92,6 +93,29 @@ def test_damage_is_named(directory):
         load_captioner(directory)
 
 
+def test_files_that_do_not_belong_together_are_named(directory):
+    good = storage.read_json(directory / "captioner.json")
+
+    def refused(**change):
+        storage.commit_json(directory / "captioner.json", {**good, **change})
+        with pytest.raises(ModelError) as raised:
+            load_captioner(directory, device="cpu")
+        return str(raised.value)
+
+    wider = {**good["architecture"]["decoder"], "width": 24}
+    message = refused(architecture={**good["architecture"], "decoder": wider})
+    assert "does not fit captioner.json" in message and "decoder.query.weight" in message
+    assert "another decode recipe" in refused(recipe="0123456789abcdef")
+    (directory / "tokenizer.json").write_text(Tokenizer.train(["another"]).to_json())
+    assert "5 words, the model 10" in refused()
+    (directory / "tokenizer.json").unlink()
+    for read in (model_fingerprint, load_captioner):
+        with pytest.raises(ModelError, match="no tokenizer"):
+            read(directory)
+    del good["weights_sha256"], good["provenance"]
+    assert "lacks provenance, weights_sha256" in refused()
+
+
 def test_pictures_that_are_none_are_named(directory, tmp_path):
     captioner = load_captioner(directory, device="cpu")
     (tmp_path / "bad.jpg").write_bytes(b"hello")
@@ -103,6 +127,15 @@ def test_pictures_that_are_none_are_named(directory, tmp_path):
         captioner.caption([torch.zeros(3, 8, 8)])
     with pytest.raises(ConfigError, match="not int"):
         captioner.caption([3])
+    black = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for alone in ("bad.jpg", black):
+        with pytest.raises(ConfigError, match="a list of pictures"):
+            captioner.caption(alone)
+    with pytest.raises(ConfigError, match=r"\[3, 0, 8\]"):
+        captioner.caption([black[:, :0]])
+    for wrong in ({"beam": 0}, {"candidates": 0}):
+        with pytest.raises(ConfigError, match="start at 1"):
+            captioner.caption([black], **wrong)
 
 
 def test_references_and_devices_that_name_nothing(tmp_path):
@@ -113,3 +146,5 @@ def test_references_and_devices_that_name_nothing(tmp_path):
             load_captioner(bad, work=tmp_path)
     with pytest.raises(ConfigError, match="not auto, cpu"):
         choose_device("gpu")
+    with pytest.raises(ConfigError, match="CUDA devices"):
+        choose_device("cuda:999")

@@ -12,13 +12,16 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.config import GenerationConfig, load_config
+from pipeline.decode import Caption
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluate import evaluate_captioner
 from pipeline.images import Transform
 from pipeline.metrics import METRICS, score_captions
 from pipeline.models.build import build
 from pipeline.models.saved import SavedCaptioner
 from pipeline.score import as_checkpoint, find_score_card, score
 from pipeline.shard import shard
+from pipeline.shards import ShardReader
 from pipeline.text import Tokenizer
 
 WORDS = ["red", "green", "blue", "dark", "light", "square", "sky", "page"]
@@ -75,8 +78,6 @@ def test_the_card_the_rows_and_the_predictions_agree(place, tmp_path, capsys):
     for line in (place / "val.jsonl").read_text().splitlines():
         row = json.loads(line)
         references.setdefault(row["image"], []).append(row["caption"])
-    from pipeline.shards import ShardReader
-
     names = [info["file_name"] for info in ShardReader(shards, "val").infos()]
     expected = score_captions([references[n] for n in names], [r["caption"] for r in rows])
     assert card.metrics == {name: pytest.approx(100 * expected.corpus[name]) for name in METRICS}
@@ -87,7 +88,7 @@ def test_the_card_the_rows_and_the_predictions_agree(place, tmp_path, capsys):
     assert "cider" in whole["definitions"]
     capsys.readouterr()
     assert score(config, tmp_path, shards, checkpoint) == card
-    assert "nothing new" in capsys.readouterr().out
+    assert "nothing new" in capsys.readouterr().err
     assert find_score_card(config, tmp_path, shards, checkpoint) == card
 
 
@@ -101,6 +102,37 @@ def test_shuffled_pictures_keep_the_captions_but_not_their_places(place, tmp_pat
     assert cards[0].fingerprint != cards[1].fingerprint
     tables = [pq.read_table(Path(card.path) / "per_image.parquet").to_pylist() for card in cards]
     assert [r["caption"] for r in tables[0]] == [r["caption"] for r in tables[1]]
+
+
+class Parrot:
+    """A captioner whose features are places, and whose captions are those references."""
+
+    def __init__(self, captions: list[str]) -> None:
+        self.captions = captions
+
+    def caption_features(self, features, beam=None):
+        return [Caption(self.captions[i], 0.0, ()) for i in features.tolist()]
+
+
+def test_shuffled_pictures_get_the_scores_of_others(place, tmp_path):
+    reader = ShardReader(shard(settings(place), tmp_path), "val")
+    right = Parrot([captions[0] for captions in reader.captions()])
+    plain, shuffled = (
+        evaluate_captioner(right, reader, batch_size=5, shuffle_images=s, features=torch.arange)
+        for s in (False, True)
+    )
+    assert plain.scores.per_image["bleu_4"] == pytest.approx([1.0] * 12, abs=1e-6)
+    assert shuffled.scores.corpus["cider"] < 0.6 * plain.scores.corpus["cider"]
+    assert shuffled.references == plain.references
+
+
+def test_a_card_belongs_to_one_training_also_when_two_end_alike(place, tmp_path):
+    shards = shard(settings(place), tmp_path)
+    first = as_checkpoint(place / "model")
+    second = first.model_copy(update={"fingerprint": "0123456789abcdef"})
+    cards = [score(settings(place), tmp_path, shards, c) for c in (first, second)]
+    assert [card.checkpoint for card in cards] == [first.fingerprint, second.fingerprint]
+    assert cards[0].metrics == cards[1].metrics
 
 
 def test_a_split_that_is_not_there_and_a_score_that_is_not_yet(place, tmp_path):

@@ -92,7 +92,7 @@ def test_finished_work_is_recognised_without_training(data, tmp_path, capsys):
     # Machinery is no content: other devices, threads and checkpoint times train the same thing.
     again = settings(data, "train.epochs=1", "train.checkpoint_seconds=7", "threads=2")
     assert train(again, tmp_path, shards) == record
-    assert "nothing new" in capsys.readouterr().out
+    assert "nothing new" in capsys.readouterr().err
     assert (Path(record.path) / "model.safetensors").stat().st_mtime_ns == weights
     with pytest.raises(DataError, match="captionmill train"):
         find_checkpoint(settings(data, "train.epochs=2"), tmp_path, shards)
@@ -172,6 +172,11 @@ def test_settings_that_cannot_work_stop_before_any_work(data, tmp_path):
         train(settings(data, "train.encoder.weights=nowhere/w.pth"), tmp_path, shards)
     with pytest.raises(ConfigError, match="CUDA"):
         train(settings(data, "device=cuda:99"), tmp_path, shards)
+    moving = "train.encoder={train: all, freeze_batch_norm: false}"
+    with pytest.raises(ConfigError, match="batch_size = 29 leaves a batch of one of 30 pictures"):
+        train(settings(data, moving, "train.batch_size=29"), tmp_path, shards)
+    with pytest.raises(ConfigError, match=r"min_count = 500: no word"):
+        train(settings(data, "train.tokenizer.min_count=500"), tmp_path, shards)
     torch.save({"strange": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="strange"):
         train(settings(data, f"train.encoder.weights={tmp_path / 'w.pth'}"), tmp_path, shards)
@@ -188,6 +193,12 @@ def test_a_damaged_checkpoint_is_passed_over(data, tmp_path):
         run.position = store.resume(run.saved, run.optimiser)
         run.position.step = step
         store.save(run.saved, run.optimiser, run.position)
-    weights = store.path(2) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-7])
-    assert store.resume(run.saved, run.optimiser).step == 1
+    for name in ("training.safetensors", "model.safetensors"):
+        damaged = store.path(2) / name
+        damaged.write_bytes(damaged.read_bytes()[:-7])
+        run.position = store.resume(run.saved, run.optimiser)
+        assert run.position.step == 1
+    # What follows is kept, and the damaged one of a later step does not stand in for it.
+    store.keep = 1
+    store.save(run.saved, run.optimiser, run.position)
+    assert [path.name for path in store.directory.iterdir()] == [store.path(1).name]
