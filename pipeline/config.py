@@ -9,10 +9,18 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import ConfigError
 
@@ -78,6 +86,11 @@ class TransformConfig(Strict):
     std: tuple[float, float, float] | None = None
 
 
+def is_weights_file(weights: str) -> bool:
+    """Whether a `weights` setting is a path rather than a torchvision weights name."""
+    return "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
+
+
 class EncoderConfig(Strict):
     """The picture encoder."""
 
@@ -124,6 +137,12 @@ class GenerationConfig(Strict):
     length_penalty: float = Field(
         1.0, ge=0, le=4, description="Beam score = sum of log-probabilities / tokens ** this."
     )
+
+    @model_validator(mode="after")
+    def _room_for_the_end(self) -> Self:
+        if self.min_len >= self.max_len:
+            raise ValueError(f"min_len = {self.min_len} must be below max_len = {self.max_len}")
+        return self
 
 
 class TrainConfig(Strict):

@@ -186,7 +186,10 @@ class ShardReader:
         available = {name: count for name, count in shard_set.samples.items() if count}
         if split not in available:
             known = ", ".join(f"{name} ({count:,})" for name, count in sorted(available.items()))
-            raise ConfigError(f"the shard set has no split {split!r}; it has {known or 'none'}")
+            raise ConfigError(
+                f"the shard set has no split {split!r}; it has {known or 'none'}. Set score.split or "
+                "train.validation_split to one of them, or shard.holdout to split what there is"
+            )
         parts = read_manifest(Path(shard_set.manifest))
         self.split = split
         self.tars = [tar for part in parts for tar in read_part(part) if tar.split == split]

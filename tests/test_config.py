@@ -49,6 +49,11 @@ def test_no_weights_are_null_or_none():
         assert load_config(None, [f"train.encoder.weights={word}"]).train.encoder.weights is None
 
 
+def test_a_caption_must_have_room_for_its_end(tmp_path):
+    message = error(tmp_path, "train: {generation: {min_len: 9, max_len: 9}}")
+    assert "min_len = 9 must be below max_len = 9" in message
+
+
 def test_files_that_are_no_settings(tmp_path):
     assert "line 2 is not valid YAML" in error(tmp_path, "train:\n  a: ]1\n")
     assert "not valid YAML" in error(tmp_path, "data_root: 2020-13-45")

@@ -14,6 +14,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.config import is_weights_file
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.captioner import Encoder
 
@@ -110,16 +111,11 @@ def build_encoder(
 
 def weights_statistics(name: str, weights: str | None) -> tuple[RGB, RGB]:
     """Mean and standard deviation on 0..1 that belong to named weights; ImageNet's otherwise."""
-    if weights is None or is_file(weights):
+    if weights is None or is_weights_file(weights):
         return IMAGENET_MEAN, IMAGENET_STD
     preset = _weights_enum(name, weights).transforms()
     (r, g, b), (rs, gs, bs) = preset.mean, preset.std
     return (r, g, b), (rs, gs, bs)
-
-
-def is_file(weights: str) -> bool:
-    """Whether a `weights` setting is a path rather than a torchvision weights name."""
-    return "/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))
 
 
 def _weights_enum(name: str, weights: str) -> torchvision.models.WeightsEnum:

@@ -14,6 +14,17 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
+def _refuse_half_characters(value: Any) -> None:
+    """A cut emoji leaves half of a surrogate pair, which no tokenizer and no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(
+            f"\\u{ord(half):04x} is half of a character (a cut emoji?); remove it"
+        ) from None
+
+
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -58,11 +69,14 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     """The JSON value; `line` is where `text` stands, for a file with a value a line.
 
     Raises:
-        AnnotationError: it is not JSON, or holds NaN or Infinity; names the line.
+        AnnotationError: it is not JSON, or holds NaN, Infinity or half a character; names the line.
     """
     where = f"{path}, line {line}" if line is not None else str(path)
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            _refuse_half_characters(value)
+        return value
     except json.JSONDecodeError as error:
         if line is None:
             where = f"{path}, line {error.lineno}"

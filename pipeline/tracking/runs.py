@@ -25,7 +25,7 @@ class Run:
         """Keep `value` as the run's artifact `path` (JSON or YAML by its ending)."""
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
-        """Copy the files of `directory` to the run's artifacts, below `path`."""
+        """Copy the files of `directory`, but hidden ones, to the run's artifacts below `path`."""
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set the run's tags."""
@@ -45,7 +45,9 @@ class TrackedRun(Run):
         self.store.client.log_dict(self.identity, dict(value), path)
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:  # noqa: D102
-        self.store.client.log_artifacts(self.identity, str(directory), path)
+        for file in sorted(directory.iterdir()):
+            if file.is_file() and not file.name.startswith("."):
+                self.store.client.log_artifact(self.identity, str(file), path)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:  # noqa: D102
         for key, value in tags.items():

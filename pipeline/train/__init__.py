@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.config import Config, TrainConfig
+from pipeline.config import Config, TrainConfig, is_weights_file
 from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.images import DECODE_RECIPE
 from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
 
@@ -74,7 +75,12 @@ def _directory(config: Config, work: Path, shard_set: ShardSet) -> Path:
 def fingerprint(config: Config, shard_set: ShardSet) -> str:
     """Of the settings that decide the weights and the shard set; not of devices or paths."""
     return storage.fingerprint(
-        {"recipe": RECIPE, "shards": shard_set.fingerprint, "train": _content(config)}
+        {
+            "recipe": RECIPE,
+            "decode": DECODE_RECIPE,
+            "shards": shard_set.fingerprint,
+            "train": _content(config),
+        }
     )
 
 
@@ -95,7 +101,7 @@ def weights_file(config: Config) -> Path | None:
         WeightsError: the file is not there.
     """
     weights = config.train.encoder.weights
-    if weights is None or not ("/" in weights or weights.endswith((".pth", ".pt", ".safetensors"))):
+    if weights is None or not is_weights_file(weights):
         return None
     path = config.input_path(weights)
     if not path.is_file():
