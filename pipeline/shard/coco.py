@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.shard.row import Row, parse_json, read_text
+from pipeline.shard.row import Row, check_caption, parse_json, read_text
 
 NOT_META = frozenset({"id", "file_name", "width", "height", "split"})
 """Keys of an image that do not go into the sample's `meta`."""
@@ -37,7 +37,7 @@ def read_coco(path: Path) -> Iterator[Row]:
             raise AnnotationError(
                 f"{path}: {place}.image_id is {image_id}, which is not the id of any image"
             )
-        row.captions.append(caption)
+        row.captions.append(check_caption(caption, path, place))
     yield from rows.values()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.shard.row import Row
+from pipeline.shard.row import Row, check_caption
 
 COLUMNS = ("image", "caption", "split")
 """Columns with a meaning; all others are `meta`."""
@@ -39,7 +39,8 @@ def group_rows(path: Path, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterat
                 f"{picture.place}; one picture belongs to one split"
             )
         empty = row.get("caption", "") is None
-        picture.captions.append("" if empty else _text(path, place, row, "caption"))
+        caption = "" if empty else _text(path, place, row, "caption")
+        picture.captions.append(check_caption(caption, path, place))
         further = {key: value for key, value in row.items() if key not in COLUMNS}
         columns.setdefault(file_name, []).append(further)
     for file_name, picture in pictures.items():

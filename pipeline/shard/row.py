@@ -14,17 +14,6 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _refuse_half_characters(value: Any) -> None:
-    """A cut emoji leaves half of a surrogate pair, which no tokenizer and no file can hold."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise ValueError(
-            f"\\u{ord(half):04x} is half of a character (a cut emoji?); remove it"
-        ) from None
-
-
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -69,14 +58,11 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     """The JSON value; `line` is where `text` stands, for a file with a value a line.
 
     Raises:
-        AnnotationError: it is not JSON, or holds NaN, Infinity or half a character; names the line.
+        AnnotationError: it is not JSON, or holds NaN or Infinity; names the line.
     """
     where = f"{path}, line {line}" if line is not None else str(path)
     try:
-        value = _DECODER.decode(text)
-        if "\\u" in text:
-            _refuse_half_characters(value)
-        return value
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         if line is None:
             where = f"{path}, line {error.lineno}"
@@ -86,3 +72,21 @@ def parse_json(text: str, path: Path, line: int | None = None) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise AnnotationError(f"{where}: not JSON: {reason}") from None
+
+
+def check_caption(caption: str, path: Path, place: str) -> str:
+    """`caption`, unless it holds half a character, which no tokenizer and no file can write.
+
+    Raises:
+        AnnotationError: it does (a cut emoji leaves half of a surrogate pair).
+    """
+    if not caption.isascii():
+        try:
+            caption.encode()
+        except UnicodeEncodeError as error:
+            half = ord(caption[error.start])
+            raise AnnotationError(
+                f"{path}, {place}: the caption holds \\u{half:04x}, half of a character (a cut "
+                "emoji?); remove it"
+            ) from None
+    return caption
