@@ -285,7 +285,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no configuration file {path}; see configs/ for examples") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-13-45
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
@@ -306,7 +306,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date such as 2020-13-45
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
     node: Any = tree
     for part in parts[:-1]:

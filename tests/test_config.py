@@ -58,6 +58,7 @@ def test_files_that_are_no_settings(tmp_path):
     assert "line 2 is not valid YAML" in error(tmp_path, "train:\n  a: ]1\n")
     assert "not valid YAML" in error(tmp_path, "data_root: 2020-13-45")
     assert "must hold a mapping" in error(tmp_path, "[1, 2]")
+    assert "not valid YAML" in error(tmp_path, "data_root: " + "[" * 5000)
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml"):
         load_config(tmp_path / "absent.yaml")
 

@@ -14,22 +14,6 @@ from pipeline.tracking.runs import flatten
 from pipeline.tracking.store import masked
 
 
-@pytest.fixture(scope="module")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes a second to create its tables; the tests copy them."""
-    tracker = Tracker(tmp_path_factory.mktemp("fresh"))
-    assert tracker.client is not None
-    return tracker.database
-
-
-@pytest.fixture
-def work(tmp_path: Path, fresh_database: Path) -> Path:
-    directory = tmp_path / "work with a space #1 é"
-    directory.mkdir()
-    shutil.copy(fresh_database, directory / "mlflow.db")
-    return directory
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     directory = tmp_path / "model"
@@ -110,6 +94,41 @@ def test_files_that_are_gone_are_an_error_and_are_put_back_by_registering(
     again = Tracker(work).register("captioner", model, None)
     assert again.version == 1
     assert (again.directory / "weights").read_bytes() == b"1234"
+
+
+def test_a_kill_while_the_database_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(tmp_path).client  # noqa: B018
+    assert not (tmp_path / "mlflow.db").exists()
+    assert Tracker(tmp_path).versions("captioner") == []
+    Tracker(tmp_path).client.create_registered_model("captioner")
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.lock"}
+
+
+def test_a_database_that_is_none_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(ConfigError, match=r"cannot be used: .*or move it away"):
+        Tracker(tmp_path).versions("captioner")
+
+
+def test_a_work_directory_that_was_moved_or_copied_brings_its_versions_along(
+    work: Path, model: Path, tmp_path: Path
+) -> None:
+    Tracker(work).register("captioner", model, None)
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    shutil.copytree(work, copied)
+    assert Tracker(copied).resolve("captioner", version=1).directory.is_relative_to(copied)
+    work.rename(moved)
+    assert Tracker(moved).resolve("captioner", version=1).directory.is_relative_to(moved)
+    Tracker(moved).register("captioner", model, None)
+    assert not work.exists()
 
 
 def test_a_version_without_a_known_run_gets_one_of_its_own(work: Path, model: Path) -> None:

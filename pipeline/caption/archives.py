@@ -39,6 +39,9 @@ def open_archive(path: Path, exclude: Path | None = None) -> Archive:
             return Folder(path, exclude)
         if not path.exists():
             raise ArchiveError(f"no archive at {path}; give {KINDS}")
+        if not path.is_file():
+            # A pipe would be waited for, and a device read without end.
+            raise ArchiveError(f"{path} is no regular file; write it to one and give that: {KINDS}")
         if is_tar(path):
             return Tar(path)
         if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":

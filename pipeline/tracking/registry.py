@@ -15,7 +15,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError
 from pipeline.tracking.runs import Runs
-from pipeline.tracking.store import FINGERPRINT, masked
+from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -71,7 +71,7 @@ class Tracker(Runs):
         fingerprint = directory_fingerprint(directory)
         for known in self.versions(name):
             if known.fingerprint == fingerprint:
-                path = local_path(known.source)
+                path = self._files(known.source)
                 if path is not None and not path.is_dir():
                     self.client.log_artifacts(known.run_id, str(directory), known.folder)
                 return known
@@ -185,7 +185,7 @@ class Tracker(Runs):
         )
 
     def _fetch(self, version: ModelVersion) -> Path:
-        local = local_path(version.source)
+        local = self._files(version.source)
         if local is not None:
             if not local.is_dir():
                 raise ModelNotFoundError(
@@ -206,6 +206,19 @@ class Tracker(Runs):
                         path.rename(new / path.name)
                     shutil.rmtree(new / inner[0])
         return target
+
+    def _files(self, source: str) -> Path | None:
+        """Where a version's files lie on this machine; none if the store is elsewhere.
+
+        MLflow keeps absolute addresses. In a work directory that was moved or copied the
+        files are those that came along with it.
+        """
+        path = local_path(source)
+        if path is not None and self.local and ARTIFACTS in path.parts:
+            below = path.parts[::-1].index(ARTIFACTS) + 1
+            here = self.work.joinpath(*path.parts[-below:])
+            return here if here.is_dir() else path
+        return path
 
     def _names(self) -> set[str]:
         return {model.name for model in self.client.search_registered_models(max_results=1000)}

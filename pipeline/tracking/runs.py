@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.store import FINGERPRINT, INSTALL, Store, installed
+from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, INSTALL, Store, installed
 
 
 class Run:
@@ -105,7 +105,7 @@ class Runs(Store):
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            place = (self.work / "mlflow-artifacts" / name).as_uri() if self.local else None
+            place = (self.work / ARTIFACTS / name).as_uri() if self.local else None
             return str(self.client.create_experiment(name, artifact_location=place))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)

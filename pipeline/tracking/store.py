@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import logging
 import math
 import os
 import re
+import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
 from pipeline.errors import ConfigError
 
+ARTIFACTS = "mlflow-artifacts"
 FINGERPRINT = "captionmill.fingerprint"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 INSTALL = "pip install 'mlflow>=3.13,<4'"
@@ -55,20 +60,46 @@ class Store:
             raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
+        from sqlalchemy.exc import SQLAlchemyError
 
-        if self.local:
-            self.work.mkdir(parents=True, exist_ok=True)
         try:
+            if self.local and not self.database.exists():
+                self._create()
             client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
             with _few_retries():
                 client.search_experiments(max_results=1)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             reason = str(error).splitlines()[0]
+            way_out = (
+                f"put a sound {self.database.name} in its place, or move it away: the stages' own "
+                "work stays, and `captionmill retrain` registers it again"
+                if self.local
+                else "start it, or unset MLFLOW_TRACKING_URI to keep everything in the work directory"
+            )
             raise ConfigError(
-                f"MLflow at {masked(self.uri)} cannot be used: {reason}; start it, or unset "
-                "MLFLOW_TRACKING_URI to keep everything in the work directory"
+                f"MLflow at {masked(self.uri)} cannot be used: {reason}; {way_out}"
             ) from error
         return client
+
+    def _create(self) -> None:
+        """Make the database whole before it has its name.
+
+        MLflow takes seconds to write its schema; killed amid them it could never go on.
+        """
+        from mlflow.tracking import MlflowClient
+
+        self.work.mkdir(parents=True, exist_ok=True)
+        with open(self.work / ".mlflow.lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits: another command may be making it
+            if self.database.exists():
+                return
+            for stale in self.work.glob(f"{storage.TEMPORARY}mlflow-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            place = self.work / f"{storage.TEMPORARY}mlflow-{uuid.uuid4().hex}"
+            place.mkdir()
+            MlflowClient(f"sqlite:///{place / 'new.db'}").search_experiments(max_results=1)
+            os.replace(place / "new.db", self.database)
+            place.rmdir()
 
     def has_run(self, run_id: str) -> bool:
         """Whether the store has this run."""

@@ -401,6 +401,7 @@ def test_what_is_no_archive_is_an_error_with_the_way_out(tmp_path: Path, make_ta
     (tmp_path / "a.tgz").write_bytes(gzip.compress(b"not a tar"))
     (tmp_path / "empty.tar").write_bytes(b"")
     (tmp_path / "text.gz").write_bytes(gzip.compress(b"text"))
+    os.mkfifo(tmp_path / "pipe.tar")
     for name, message in {
         "missing": "no archive at .*missing; give a folder",
         "a.jpg": "single picture; give the folder",
@@ -410,6 +411,8 @@ def test_what_is_no_archive_is_an_error_with_the_way_out(tmp_path: Path, make_ta
         "a.tgz": "not a tar that can be read",
         "empty.tar": "not a tar that can be read",
         "text.gz": "none of the archives",
+        "pipe.tar": "no regular file; write it to one",
+        "/dev/zero": "no regular file",
     }.items():
         with pytest.raises(ArchiveError, match=message):
             open_archives([tmp_path / name])

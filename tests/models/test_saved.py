@@ -9,34 +9,14 @@ from PIL import Image
 from pipeline import storage
 from pipeline.config import GenerationConfig
 from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
-from pipeline.images import Transform
-from pipeline.models.build import build
 from pipeline.models.saved import SavedCaptioner, model_fingerprint
 from pipeline.predict import choose_device, load_captioner, parse_ref
 from pipeline.text import Tokenizer
 
 
 @pytest.fixture
-def directory(tmp_path):
-    torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a red square on a white page"])
-    architecture = {
-        "encoder": {"name": "resnet18", "train": 1},
-        "decoder": {"kind": "lstm", "width": 16, "embedding": 16, "attention": 8, "dropout": 0.0},
-        "vocabulary": len(tokenizer),
-        "size": 32,
-    }
-    saved = SavedCaptioner(
-        build(architecture),
-        tokenizer,
-        Transform(size=32),
-        GenerationConfig(max_len=6),
-        architecture,
-    )
-    path = tmp_path / "model"
-    path.mkdir()
-    saved.save(path)
-    return path
+def directory(tmp_path, save_captioner):
+    return save_captioner(tmp_path / "model", ["a red square on a white page"])
 
 
 def test_loaded_it_captions_paths_bytes_and_tensors_alike(directory, tmp_path):

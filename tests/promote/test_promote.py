@@ -21,22 +21,6 @@ from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
 from pipeline.tracking import Tracker
 
 
-@pytest.fixture(scope="module")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes a second to create its tables; the tests copy them."""
-    tracker = Tracker(tmp_path_factory.mktemp("fresh"))
-    assert tracker.client is not None
-    return tracker.database
-
-
-@pytest.fixture
-def work(tmp_path: Path, fresh_database: Path) -> Path:
-    directory = tmp_path / "work"
-    directory.mkdir()
-    shutil.copy(fresh_database, directory / "mlflow.db")
-    return directory
-
-
 def shard_set(work: Path) -> ShardSet:
     return ShardSet(
         manifest=str(work / "set.json"),

@@ -11,24 +11,20 @@ import torch
 from PIL import Image
 
 from pipeline import storage
-from pipeline.config import GenerationConfig, load_config
+from pipeline.config import load_config
 from pipeline.decode import Caption
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import evaluate_captioner
-from pipeline.images import Transform
 from pipeline.metrics import METRICS, score_captions
-from pipeline.models.build import build
-from pipeline.models.saved import SavedCaptioner
 from pipeline.score import as_checkpoint, find_score_card, score
 from pipeline.shard import shard
 from pipeline.shards import ShardReader
-from pipeline.text import Tokenizer
 
 WORDS = ["red", "green", "blue", "dark", "light", "square", "sky", "page"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, save_captioner):
     """A shard set of twelve flat pictures and a captioner with random weights."""
     folder = tmp_path_factory.mktemp("score")
     rows = []
@@ -40,23 +36,7 @@ def place(tmp_path_factory):
         for caption in (" ".join(words), "a " + " ".join(reversed(words))):
             rows.append({"image": f"{number}.png", "caption": caption, "split": "val"})
     (folder / "val.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    torch.manual_seed(3)
-    tokenizer = Tokenizer.train([row["caption"] for row in rows])
-    architecture = {
-        "encoder": {"name": "resnet18", "train": "none"},
-        "decoder": {"kind": "lstm", "width": 16, "embedding": 16, "attention": 8, "dropout": 0.0},
-        "vocabulary": len(tokenizer),
-        "size": 32,
-    }
-    saved = SavedCaptioner(
-        build(architecture),
-        tokenizer,
-        Transform(size=32),
-        GenerationConfig(max_len=7),
-        architecture,
-    )
-    (folder / "model").mkdir()
-    saved.save(folder / "model")
+    save_captioner(folder / "model", [row["caption"] for row in rows])
     return folder
 
 

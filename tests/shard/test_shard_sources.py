@@ -231,6 +231,7 @@ def test_malformed_csv(sources: Any, text: bytes, message: str) -> None:
         ('{"img": "a", "caption": "b"}\n', "line 1: no key `image`; keys here: img, caption"),
         ('{"image": "a", "caption": ["b"]}\n', "line 1: `caption` must be a text"),
         ('{"image": "a", "caption": "b", "x": NaN}\n', "line 1: not JSON: NaN"),
+        ('{"image": "a", "caption": "b", "x": -1e999}\n', "line 1: not JSON: -1e999"),
         (
             '{"image": "a", "caption": "b \\ud83d"}\n',
             r"line 1: the caption holds .ud83d, half of a character",
