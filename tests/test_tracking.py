@@ -223,3 +223,15 @@ def test_small_functions() -> None:
     assert local_path("/a/b") == Path("/a/b")
     assert local_path("s3://bucket/key") is None
     assert masked("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_a_copied_work_directory_does_not_write_into_the_original(work: Path) -> None:
+    with Tracker(work).run("train", "first", "f1"):
+        pass
+    copy = work.with_name("copy")
+    shutil.copytree(work, copy)
+    with (
+        pytest.raises(ConfigError, match="was made elsewhere"),
+        Tracker(copy).run("train", "second", "f2"),
+    ):
+        pass

@@ -177,12 +177,17 @@ def _member(entry: tarfile.TarInfo) -> Member:
 
 
 def _ends_here(stream: IO[bytes], offset: int) -> bool:
-    """Whether a tar whose last header ended at `offset` is over, with zeros or the file's end."""
+    """Whether a tar whose last member ends at `offset` is over: a block of zeros, and only zeros.
+
+    Without its end marker a tar may have been cut between two members, which nothing else tells.
+    """
     stream.seek(offset)
+    zeros = 0
     while block := stream.read(1 << 20):
         if block.strip(b"\0"):
             return False
-    return True
+        zeros += len(block)
+    return zeros >= tarfile.BLOCKSIZE
 
 
 def _key(name: str) -> str:

@@ -126,4 +126,6 @@ def _load(directory: Path) -> ScoreCard | None:
     except (FileNotFoundError, ValueError):
         return None
     files = ("scores.json", "per_image.parquet", "predictions.json")
-    return record if all((Path(record.path) / name).is_file() for name in files) else None
+    if not all((directory / name).is_file() for name in files):
+        return None
+    return record.model_copy(update={"path": str(directory.absolute())})

@@ -156,8 +156,12 @@ def _commit(
 
 def _previous(directory: Path) -> ShardSet | None:
     try:
-        record = ShardSet.load(directory / "record.json")
-        read_manifest(Path(record.manifest))
+        saved = ShardSet.load(directory / "record.json")
+        # Its paths are absolute, and the directory may have been moved or copied since.
+        manifest = directory / "sets" / Path(saved.manifest).name
+        here = {"manifest": str(manifest), "report": str(directory / "report.jsonl")}
+        record = saved.model_copy(update=here)
+        read_manifest(manifest)
     except (OSError, ValueError, ValidationError, ShardError):
         return None
     return record

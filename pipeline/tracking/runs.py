@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, INSTALL, Store, installed
 
 
@@ -107,9 +108,19 @@ class Runs(Store):
         if found is None:
             place = (self.work / ARTIFACTS / name).as_uri() if self.local else None
             return str(self.client.create_experiment(name, artifact_location=place))
+        self._check_place(found.artifact_location)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def _check_place(self, location: str) -> None:
+        """MLflow keeps absolute places: what a moved or copied registry stores would land there."""
+        if self.local and not location.startswith((self.work / ARTIFACTS).as_uri()):
+            raise ConfigError(
+                f"the registry in {self.work} was made elsewhere and keeps its files at {location}; "
+                "its models can be used here, but to train, score or promote move the work "
+                "directory back or give another --work"
+            )
 
 
 @functools.cache

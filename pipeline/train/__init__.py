@@ -64,8 +64,12 @@ def _load(directory: Path) -> Checkpoint | None:
         record = Checkpoint.load(directory / "record.json")
     except (FileNotFoundError, ValueError):
         return None
+    # Where the record lies is where its model lies, also after the work directory was moved.
+    model = directory.absolute() / "model"
     files = ("captioner.json", "model.safetensors", "tokenizer.json")
-    return record if all((Path(record.path) / name).is_file() for name in files) else None
+    if not all((model / name).is_file() for name in files):
+        return None
+    return record.model_copy(update={"path": str(model)})
 
 
 def _directory(config: Config, work: Path, shard_set: ShardSet) -> Path:

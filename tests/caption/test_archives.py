@@ -274,6 +274,17 @@ def test_a_cut_tar_gives_what_it_has_and_a_failed_member_that_says_so(
         archive.read(members[3], MOST)
 
 
+def test_a_tar_cut_between_two_members_lacks_its_end_marker_and_says_so(
+    tmp_path: Path, make_tar: Pack
+) -> None:
+    path = make_tar(tmp_path / "a.tar", [(f"{n}.jpg", bytes([n]) * 5000) for n in range(4)])
+    path.write_bytes(path.read_bytes()[: 3 * 5632])
+    assert [(m.name, m.code) for m in open_archive(path).members()] == [
+        *((f"{n}.jpg", None) for n in range(3)),
+        ("", "damaged_archive"),
+    ]
+
+
 def test_a_tar_that_goes_wild_in_the_middle_says_so(tmp_path: Path, make_tar: Pack) -> None:
     path = make_tar(tmp_path / "a.tar", [(f"{n}.jpg", b"x" * 100) for n in range(4)])
     content = bytearray(path.read_bytes())

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import storage
-from pipeline.errors import BadImagesError, BusyError, DataError
+from pipeline.errors import BadImagesError, BusyError, DataError, ShardError
 from pipeline.records import ShardSet
 from pipeline.shard import find_shard_set, shard, shard_directory
 from pipeline.shards import ShardReader
@@ -44,6 +45,22 @@ def test_same_input_same_bytes(sources: Any, make_sources: Any, content: Content
     )
     other = shard(sources.config(holdout={"val": 0.2}, seed=6), sources.work)
     assert other.fingerprint != one.fingerprint
+
+
+def test_a_set_that_was_moved_or_copied_stands_on_its_own(sources: Any, tmp_path: Path) -> None:
+    sources.coco(sources.numbered(12))
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    first = shard(sources.config(), sources.work)
+    shutil.copytree(sources.work, copied)
+    next(copied.rglob("*.tar")).unlink()
+    with pytest.raises(ShardError, match=str(copied)):
+        find_shard_set(sources.config(), copied)
+    assert everything(shard(sources.config(), copied)) == everything(first)
+
+    sources.work.rename(moved)
+    record = find_shard_set(sources.config(), moved)
+    assert Path(record.manifest).is_relative_to(moved)
+    assert len(everything(record)) == 12
 
 
 def test_samples_are_whole_and_shuffled(sources: Any) -> None:
