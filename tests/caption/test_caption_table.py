@@ -458,7 +458,8 @@ def test_the_report_has_times_and_rates(
     saved = report(tmp_path / "t")
     assert saved["started"] < saved["finished"]
     assert {key: saved[key] for key in found.model_dump()} == found.model_dump()
-    assert found.images_per_second == pytest.approx(10 / found.seconds, rel=0.05)
+    # The report rounds to milliseconds, which a run of ten tiny pictures takes a few of.
+    assert 10 / found.images_per_second == pytest.approx(found.seconds, abs=0.0006)
     assert found.table == str(tmp_path / "t")
     assert found.model == "captioner/3"
 
