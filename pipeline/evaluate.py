@@ -45,11 +45,6 @@ class Evaluation:
         return {name: 100 * self.scores.corpus[name] for name in METRICS}
 
 
-def prepare_references(reader: ShardReader) -> References:
-    """A split's references, tokenised and counted once."""
-    return References(reader.captions())
-
-
 def evaluate_captioner(
     predictor: Predictor,
     reader: ShardReader,
@@ -72,7 +67,7 @@ def evaluate_captioner(
         shuffle_images: score each caption against another picture's references. A control: a
             captioner that looks at its pictures scores far lower.
         progress: print a line.
-        references: of `prepare_references`, if the caller keeps them.
+        references: of these pictures, if the caller keeps them.
         features: cached features in the reader's order, instead of decoding pictures.
         limit: only the first so many pictures (`references` must then be of those).
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import ConfigError, ModelError
-from pipeline.evaluate import evaluate_captioner, load_pixels, prepare_references
+from pipeline.evaluate import evaluate_captioner, load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.metrics import References
 from pipeline.models.build import build
@@ -66,7 +66,10 @@ class TrainingRun:
         self.validation = ShardReader(shard_set, self.settings.validation_split)
         self.saved = self._build()
         self.plan = self._plan()
-        self.validation_references = self._validation_references()
+        # Of the first so many pictures, or of all: tokenised once, scored against every epoch.
+        self.validation_references = References(
+            self.validation.captions()[: self.settings.validation_images]
+        )
         self.optimiser = build_optimiser(self.saved.model, self.settings)
         self.total_steps = self.plan.steps * self.settings.epochs
 
@@ -126,14 +129,6 @@ class TrainingRun:
             settings.batch_size,
             settings.captions_per_image,
             settings.seed,
-        )
-
-    def _validation_references(self) -> References:
-        limit = self.settings.validation_images
-        return (
-            prepare_references(self.validation)
-            if limit is None
-            else References(self.validation.captions()[:limit])
         )
 
     def finish(self) -> Checkpoint:
@@ -282,8 +277,12 @@ class TrainingRun:
 
     def _validate(self) -> dict[str, float]:
         """Validation scores x100; uses no random numbers, so it does not move the training."""
+        place = str(self.directory)
+        predictor = Predictor(
+            self.saved, device=self.device, ref=place, name="", version="", fingerprint=""
+        )
         evaluation = evaluate_captioner(
-            self._predictor(self.saved),
+            predictor,
             self.validation,
             beam=self.settings.validation_beam,
             batch_size=max(self.settings.batch_size, 32),
@@ -294,11 +293,6 @@ class TrainingRun:
         )
         self.saved.model.train()
         return evaluation.percent()
-
-    def _predictor(self, saved: SavedCaptioner) -> Predictor:
-        return Predictor(
-            saved, device=self.device, ref=str(self.directory), name="", version="", fingerprint=""
-        )
 
     def _commit_best(self) -> Checkpoint:
         position = self.position
