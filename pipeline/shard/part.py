@@ -5,6 +5,7 @@ Killed and started again it keeps the finished tars whose pictures are still the
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -121,6 +122,9 @@ def _write_all(
         return done
 
     results = {}
+    # What is in memory by now stays: searching it for garbage again and again, while samples are
+    # made by the thousand, would take a tenth of the time and hold up every thread.
+    gc.freeze()
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = {pool.submit(work, plan): plan.name for plan in plans}
         try:
@@ -130,6 +134,8 @@ def _write_all(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            gc.unfreeze()
     return results
 
 

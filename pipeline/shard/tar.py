@@ -25,6 +25,7 @@ _FLUSH = 1 << 20
 _REPORT = 16
 """Pictures between two calls of `advance`."""
 _BLOCK = tarfile.BLOCKSIZE
+_PADDING = bytes(_BLOCK)
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 
@@ -186,22 +187,25 @@ class _Stream(tarfile.TarFile):
     put in: the same bytes as tarfile's, for much less work.
     """
 
-    _header: bytes | None = None
+    _header: bytearray | None = None
+    _sum = 0
 
     def addfile(self, tarinfo: tarfile.TarInfo, fileobj: Any = None) -> None:
         """Write one regular file, read whole from `fileobj`."""
         if self._header is None:
-            self._header = tarinfo.tobuf(tarfile.USTAR_FORMAT)
-        header = bytearray(self._header)
-        header[0:100] = tarinfo.name.encode("ascii").ljust(100, b"\0")
-        header[124:136] = b"%011o\0" % tarinfo.size
-        header[148:156] = b"        "  # the checksum counts its own field as spaces
-        header[148:156] = b"%06o\0 " % sum(header)
+            self._header = bytearray(tarinfo.tobuf(tarfile.USTAR_FORMAT))
+            self._header[148:156] = b"        "  # the checksum counts its own field as spaces
+            self._sum = sum(self._header[100:124]) + sum(self._header[136:])
+        header = self._header
+        header[0:100] = name = tarinfo.name.encode("ascii").ljust(100, b"\0")
+        header[124:136] = size = b"%011o\0" % tarinfo.size
+        header[148:156] = b"%06o\0 " % (self._sum + sum(name) + sum(size))
         assert len(header) == _BLOCK and tarinfo.isreg(), "a key of more than 100 characters?"
+        padding = -tarinfo.size % _BLOCK
         self.fileobj.write(bytes(header))
         self.fileobj.write(fileobj.read())
-        self.fileobj.write(bytes(-tarinfo.size % _BLOCK))
-        self.offset += _BLOCK + tarinfo.size + -tarinfo.size % _BLOCK
+        self.fileobj.write(_PADDING[:padding])
+        self.offset += _BLOCK + tarinfo.size + padding
 
 
 class _Sink:
