@@ -8,37 +8,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.metrics import ptb
-from pipeline.metrics.bleu import bleu_scores, statistics, total
-from pipeline.metrics.cider import DocumentFrequencies, cider_d
-from pipeline.metrics.ngrams import ngram_counts
-from pipeline.metrics.references import References
-from pipeline.metrics.rouge import rouge_l
-from pipeline.metrics.signature import references_fingerprint, signature
+from pipeline.metrics.bleu import bleu_scores, bleu_statistics
+from pipeline.metrics.cider import cider_d
+from pipeline.metrics.frequencies import DocumentFrequencies
+from pipeline.metrics.matching import Hypotheses
+from pipeline.metrics.ngrams import Floats, Ints
+from pipeline.metrics.references import References, with_end
+from pipeline.metrics.reward import cider_reward
+from pipeline.metrics.rouge import RougeCaptions, rouge_l
+from pipeline.metrics.signature import signature
 
 __all__ = [
     "METRICS",
     "DocumentFrequencies",
     "References",
     "Scores",
-    "references_fingerprint",
+    "cider_reward",
     "score_captions",
-    "signature",
 ]
+
+_IMAGES = 16_384
+"""Scored at once, so that a large corpus takes little memory."""
 
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
-    """What one set of hypotheses scored.
-
-    `per_image[metric]` is in the order of the images. `corpus` is the mean of it for ROUGE-L and
-    CIDEr-D; for BLEU it is computed from the counts of all images together.
-    """
+    """What one set of N hypotheses scored."""
 
     corpus: dict[str, float]
-    per_image: dict[str, list[float]]
+    """For ROUGE-L and CIDEr-D the mean of `per_image`; for BLEU of all images' counts together."""
+    per_image: dict[str, Floats]
+    """[N] for each metric, in the order of the images."""
+    bleu_statistics: Ints
+    """[N, 10]: see `bleu.bleu_statistics`."""
     signature: str
 
 
@@ -68,28 +75,37 @@ def score_captions(
         )
     if not hypotheses:
         raise ValueError("there is nothing to score: references and hypotheses are empty")
-    frequencies = (
-        references.document_frequencies if document_frequencies is None else document_frequencies
-    )
     lines = ptb.tokenize(hypotheses)
-    tokens = [line.split() for line in lines]
-    counts = [ngram_counts(words) for words in tokens]
+    if references.end_token:
+        lines = [with_end(line) for line in lines]
+    frequencies = document_frequencies or references.document_frequencies
     parts = [
-        statistics(count, len(words), prepared)
-        for count, words, prepared in zip(counts, tokens, references.bleu, strict=True)
+        _score(references, lines[start : start + _IMAGES], start, frequencies)
+        for start in range(0, len(lines), _IMAGES)
     ]
-    bleus = [bleu_scores(part) for part in parts]
-    per_image = {f"bleu_{n + 1}": [scores[n] for scores in bleus] for n in range(4)}
-    per_image["rouge_l"] = [
-        rouge_l(prepared, line.split(" "))
-        for prepared, line in zip(references.rouge, lines, strict=True)
-    ]
-    per_image["cider"] = [
-        cider_d(count, prepared, frequencies)
-        for count, prepared in zip(counts, references.vectors(frequencies), strict=True)
-    ]
-    corpus = {f"bleu_{n + 1}": score for n, score in enumerate(bleu_scores(total(parts)))}
-    for metric in ("rouge_l", "cider"):
-        corpus[metric] = sum(per_image[metric]) / len(hypotheses)
-    line = signature(references.fingerprint, len(references), document_frequencies)
-    return Scores(corpus, per_image, line)
+    statistics, rouge, cider = (np.concatenate(column) for column in zip(*parts, strict=True))
+    per_image = {
+        **{f"bleu_{n}": column for n, column in enumerate(bleu_scores(statistics).T, 1)},
+        "rouge_l": rouge,
+        "cider": cider,
+    }
+    corpus = {
+        **{f"bleu_{n}": float(s) for n, s in enumerate(bleu_scores(statistics.sum(0)), 1)},
+        "rouge_l": float(rouge.mean()),
+        "cider": float(cider.mean()),
+    }
+    return Scores(corpus, per_image, statistics, signature(references, document_frequencies))
+
+
+def _score(
+    references: References, lines: list[str], first: int, frequencies: DocumentFrequencies
+) -> tuple[Ints, Floats, Floats]:
+    """BLEU statistics, ROUGE-L and CIDEr-D of consecutive images, from the `first`."""
+    images = np.arange(first, first + len(lines))
+    hypotheses = Hypotheses.match(lines, images, references)
+    rouge = RougeCaptions(lines, hypotheses.captions)
+    return (
+        bleu_statistics(hypotheses, references),
+        rouge_l(rouge, images, references.rouge, references.starts),
+        cider_d(hypotheses, references, frequencies),
+    )

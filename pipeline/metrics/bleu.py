@@ -7,12 +7,11 @@ two small constants that keep a precision of nothing above zero. Knows only coun
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import numpy as np
 
-from pipeline.metrics.ngrams import ORDER, Ngram
+from pipeline.metrics.matching import Hypotheses
+from pipeline.metrics.ngrams import ORDER, Floats, Ints, offsets, ranges
+from pipeline.metrics.references import References
 
 TINY = 1e-15
 """Added to the matches of each order, so that none matched is not a score of zero."""
@@ -20,80 +19,54 @@ TINY = 1e-15
 SMALL = 1e-9
 """Added to what a count is divided by, so that an empty hypothesis divides by something."""
 
-
-@dataclass(frozen=True, slots=True)
-class BleuReferences:
-    """One image's references: their lengths in tokens and each n-gram's largest count in one."""
-
-    lengths: tuple[int, ...]
-    most: dict[Ngram, int]
+COLUMNS = 2 * ORDER + 2
+"""Of `bleu_statistics`: matched and possible n-grams of 1 to 4 words, length, reference length."""
 
 
-@dataclass(frozen=True, slots=True)
-class BleuStatistics:
-    """What BLEU needs of one hypothesis, or the sum of it over many; index 0 is unigrams.
+def bleu_statistics(hypotheses: Hypotheses, references: References) -> Ints:
+    """What BLEU needs of each hypothesis [H, `COLUMNS`].
 
-    Sums of these over any set of images give that set's BLEU, without the texts.
+    An n-gram matches as often as it stands in the reference that has it most often (Papineni et
+    al., section 2.1). The reference length is the closest to the hypothesis' own, the shorter
+    of two as close. Sums of rows over any set of images give that set's BLEU, without the texts.
     """
-
-    matched: tuple[int, ...]
-    guessed: tuple[int, ...]
-    length: int
-    reference_length: int
-
-
-def prepare(counts: Sequence[Counter[Ngram]], lengths: Sequence[int]) -> BleuReferences:
-    """The references of one image, from each reference's n-gram counts and length."""
-    most: dict[Ngram, int] = {}
-    for reference in counts:
-        for ngram, count in reference.items():
-            if count > most.get(ngram, 0):
-                most[ngram] = count
-    return BleuReferences(tuple(lengths), most)
+    lengths = hypotheses.captions.lengths
+    statistics = np.empty((len(lengths), COLUMNS), np.int64)
+    for n, (match, counts) in enumerate(zip(hypotheses.matches, references.counts, strict=True)):
+        clipped = np.minimum(match.counts[match.shared], counts.most[match.groups])
+        matched = np.bincount(match.hypotheses[match.shared], clipped, len(lengths))
+        statistics[:, n] = matched.astype(np.int64)  # sums of small whole numbers are exact
+        statistics[:, ORDER + n] = np.maximum(lengths - n, 0)
+    statistics[:, -2] = lengths
+    statistics[:, -1] = _closest(lengths, hypotheses.images, references)
+    return statistics
 
 
-def statistics(counts: Counter[Ngram], length: int, references: BleuReferences) -> BleuStatistics:
-    """Clipped matches (Papineni et al., section 2.1) and lengths of one hypothesis.
-
-    A hypothesis' n-gram matches as often as it stands in the reference that has it most often.
-    The reference length is the closest to the hypothesis' own, the shorter of two as close.
-    """
-    matched = [0] * ORDER
-    most = references.most
-    for ngram, count in counts.items():
-        limit = most.get(ngram)
-        if limit is not None:
-            matched[len(ngram) - 1] += min(count, limit)
-    guessed = tuple(max(0, length - n) for n in range(ORDER))
-    closest = min((abs(other - length), other) for other in references.lengths)[1]
-    return BleuStatistics(tuple(matched), guessed, length, closest)
+def _closest(lengths: Ints, images: Ints, references: References) -> Ints:
+    """The length closest to each hypothesis' among its references'."""
+    if len(lengths) == 0:
+        return lengths
+    starts = references.starts[images]
+    sizes = references.starts[images + 1] - starts
+    others = references.lengths[ranges(starts, sizes)]
+    base = int(others.max()) + 1
+    # Distance first, then length, as one number, so that one minimum finds both.
+    keys = np.abs(others - np.repeat(lengths, sizes)) * base + others
+    closest: Ints = np.minimum.reduceat(keys, offsets(sizes)[:-1]) % base
+    return closest
 
 
-def total(parts: Iterable[BleuStatistics]) -> BleuStatistics:
-    """The statistics of several hypotheses together."""
-    matched, guessed = [0] * ORDER, [0] * ORDER
-    length = reference_length = 0
-    for part in parts:
-        for n in range(ORDER):
-            matched[n] += part.matched[n]
-            guessed[n] += part.guessed[n]
-        length += part.length
-        reference_length += part.reference_length
-    return BleuStatistics(tuple(matched), tuple(guessed), length, reference_length)
-
-
-def bleu_scores(parts: BleuStatistics) -> list[float]:
-    """BLEU-1 to BLEU-4, each in 0..1.
+def bleu_scores(statistics: Ints | Floats) -> Floats:
+    """BLEU-1 to BLEU-4, each in 0..1, of statistics or sums of them: [..., `COLUMNS`] to [..., 4].
 
     BLEU-N = BP * (p_1 * ... * p_N) ** (1 / N), where p_n = (matched_n + 1e-15) /
-    (guessed_n + 1e-9) and the brevity penalty BP = exp(1 - 1 / ratio) if the ratio of the
+    (possible_n + 1e-9) and the brevity penalty BP = exp(1 - 1 / ratio) if the ratio of the
     lengths (hypothesis to reference) is below 1 (Papineni et al., section 2.3).
     """
-    ratio = (parts.length + TINY) / (parts.reference_length + SMALL)
-    penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    scores = []
-    product = 1.0
-    for n in range(ORDER):
-        product *= (parts.matched[n] + TINY) / (parts.guessed[n] + SMALL)
-        scores.append(penalty * product ** (1 / (n + 1)))
+    matched, possible = statistics[..., :ORDER], statistics[..., ORDER : 2 * ORDER]
+    ratio = (statistics[..., -2] + TINY) / (statistics[..., -1] + SMALL)
+    # An empty hypothesis has a ratio of nearly 0, and exp(-1e15) is 0 without a warning.
+    penalty = np.exp(np.minimum(1 - 1 / ratio, 0.0))
+    products = np.cumprod((matched + TINY) / (possible + SMALL), axis=-1)
+    scores: Floats = penalty[..., None] * products ** (1 / np.arange(1, ORDER + 1))
     return scores

@@ -9,35 +9,48 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pipeline.metrics import ptb
-from pipeline.metrics.cider import SIGMA, DocumentFrequencies
-from pipeline.metrics.ngrams import ORDER
+from pipeline.metrics.frequencies import DocumentFrequencies
+from pipeline.metrics.ngrams import ORDER, Ints
 
-VERSION = 1
+if TYPE_CHECKING:
+    from pipeline.metrics.references import References
+
+SIGMA = 6.0
+"""Width of CIDEr-D's penalty on the difference of lengths, in bigrams."""
+
+VERSION = 2
 """Raised whenever the metrics' code gives another number for any input."""
 
 
-def references_fingerprint(tokenized: Sequence[Sequence[str]]) -> str:
+def references_fingerprint(lines: Sequence[str], starts: Ints) -> str:
     """Hex SHA-256 of each image's tokenised references, in order.
 
     Args:
-        tokenized: a list for each image of its references as `ptb.tokenize` gives them.
+        lines: all references, as `ptb.tokenize` gives them.
+        starts: each image's first line, and the end of the last image's [N + 1].
     """
-    text = json.dumps([list(captions) for captions in tokenized], ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256()
+    places = starts.tolist()
+    for first, end in pairwise(places):
+        digest.update(json.dumps(lines[first:end]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def signature(
-    references: str, images: int, document_frequencies: DocumentFrequencies | None = None
+    references: References, document_frequencies: DocumentFrequencies | None = None
 ) -> str:
-    """The line for scores of `images` images.
+    """The line for scores against `references`.
 
-    Args:
-        references: fingerprint of the references (`references_fingerprint`).
-        images: how many images were scored.
-        document_frequencies: the stored table CIDEr-D used; None: that of the references.
+    Fields: tok, the tokeniser's version; n, the longest n-gram; sigma, of CIDEr-D's penalty; df,
+    where document frequencies come from and how many images they count (a stored table's
+    fingerprint too); eos, whether the end of a caption counts as a word; images scored; refs, the
+    first 16 hex digits of the references' fingerprint; version, of this code.
     """
+    images = len(references)
     source = (
         f"references({images})"
         if document_frequencies is None
@@ -48,9 +61,9 @@ def signature(
         "n": str(ORDER),
         "sigma": f"{SIGMA:g}",
         "df": source,
-        "eos": "no",
+        "eos": "yes" if references.end_token else "no",
         "images": str(images),
-        "refs": references[:16],
+        "refs": references.fingerprint[:16],
         "version": str(VERSION),
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
