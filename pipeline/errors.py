@@ -4,6 +4,7 @@
     ├── ConfigError             2   a setting, an option or a path that cannot work
     ├── DataError               3   the input files
     │   ├── AnnotationError         a captions file that is missing or malformed
+    │   ├── PredictionsError        a results file that is malformed or of other images
     │   ├── BadImagesError          more unusable pictures than `max_bad_fraction` allows
     │   ├── ShardError              a shard that is missing, truncated or corrupt
     │   └── ArchiveError            an archive that cannot be read or holds no pictures
@@ -40,6 +41,10 @@ class DataError(CaptionmillError):
 
 class AnnotationError(DataError):
     """A captions file that is missing or malformed; names the file and the line or key."""
+
+
+class PredictionsError(DataError):
+    """A results file that is missing, malformed, or whose images are not the references'."""
 
 
 class BadImagesError(DataError):

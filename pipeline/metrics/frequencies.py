@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +52,9 @@ class DocumentFrequencies:
 
         ln(images) - ln(max(1, frequency)) (Vedantam et al. 2015, equation 1, as released).
         """
-        ceiling = math.log(self.images)
+        # NumPy's logarithm on both sides: math.log differs in the last bit for a few numbers, and
+        # the weight of an n-gram that every image has must be exactly 0, as in coco-caption.
+        ceiling = np.log(float(self.images))
         for counts, places in zip(self.counts, self.table.locate(table), strict=True):
             found = np.append(counts, 0)[places]  # place -1 is the 0 at the end
             yield ceiling - np.log(np.maximum(found, 1))

@@ -83,7 +83,7 @@ def _line(line: str, following: str) -> str:
     if _WHOLE_LINE.search(line):
         return _scan(f"{line} {following} ", len(line))
     tokens = [
-        _remembered[piece] if piece in _remembered else _piece(piece) for piece in line.split()
+        _remembered[piece] if piece in _remembered else _piece(piece) for piece in line.split(" ")
     ]
     return " ".join(filter(None, tokens))
 

@@ -1,0 +1,124 @@
+"""A JSON file as a person hands it over: read whole, and every complaint names file and place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+
+ImageId = int | str
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "a boolean"}
+
+
+@dataclass(frozen=True)
+class JsonFile:
+    """A file's JSON value, and the means to complain about a part of it.
+
+    `error` is the class of error that this kind of file raises.
+    """
+
+    path: Path
+    value: Any
+    sha256: str
+    error: type[DataError]
+
+    @classmethod
+    def read(cls, path: Path, error: type[DataError]) -> JsonFile:
+        """Read `path`.
+
+        Raises:
+            error: it is missing, cannot be read, is not UTF-8 or not JSON; names the line.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as reason:
+            raise error(f"cannot read {path}: {reason.strerror}") from None
+        try:
+            value = json.loads(data.decode("utf-8-sig"))
+        except UnicodeDecodeError as reason:
+            line = data.count(b"\n", 0, reason.start) + 1
+            raise error(
+                f"{path}, line {line}: byte {data[reason.start]:#04x} is not UTF-8; "
+                "save the file as UTF-8"
+            ) from None
+        except json.JSONDecodeError as reason:
+            lines = reason.msg == "Extra data" and reason.lineno == 2
+            hint = "; is it JSON Lines? One JSON value is needed" if lines else ""
+            raise error(
+                f"{path}, line {reason.lineno}, column {reason.colno}: not JSON: "
+                f"{reason.msg[0].lower()}{reason.msg[1:]}{hint}"
+            ) from None
+        except (ValueError, RecursionError) as reason:  # numbers of thousands of digits; depth
+            told = "nested too deeply" if isinstance(reason, RecursionError) else str(reason)
+            raise error(f"{path}: not JSON that can be read: {told}") from None
+        return cls(path, value, hashlib.sha256(data).hexdigest(), error)
+
+    def refuse(self, message: str) -> DataError:
+        """The error that says `message` of this file, to be raised."""
+        return self.error(f"{self.path}: {message}")
+
+    def key(self, place: str, entry: Any, key: str) -> Any:
+        """`entry[key]`, where `entry` stands at `place`.
+
+        Raises:
+            error: `entry` is no object or lacks the key.
+        """
+        if not isinstance(entry, dict):
+            raise self.refuse(f"{place} must be an object, not {kind(entry)}")
+        if key not in entry:
+            known = ", ".join(map(repr, list(entry)[:8])) or "none"
+            raise self.refuse(f"{place} has no key `{key}`; its keys: {known}")
+        return entry[key]
+
+    def image_id(self, place: str, entry: Any, key: str) -> ImageId:
+        """The image id in `entry[key]`: a whole number or a text, as the file writes it.
+
+        Raises:
+            error: it is absent or something else (true and false are no numbers here).
+        """
+        value = self.key(place, entry, key)
+        if not isinstance(value, int | str) or isinstance(value, bool):
+            raise self.refuse(f"{place}.{key} must be a whole number or a text, not {shown(value)}")
+        return value
+
+    def caption(self, place: str, entry: Any) -> str:
+        """The caption in `entry`.
+
+        Raises:
+            error: it is absent, no text, or holds half a character, which no file can write.
+        """
+        value = self.key(place, entry, "caption")
+        if not isinstance(value, str):
+            raise self.refuse(f"{place}.caption must be a text, not {shown(value)}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as reason:
+            half = ord(value[reason.start])
+            raise self.refuse(
+                f"{place}.caption holds \\u{half:04x}, half of a character (a cut emoji?); "
+                "remove it"
+            ) from None
+        return value
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return _KINDS.get(type(value), "a number")
+
+
+def shown(value: Any) -> str:
+    """A JSON value for a message, cut if long."""
+    if isinstance(value, list | dict):
+        return kind(value)
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def same_id(image_id: ImageId) -> str:
+    """What two ids of one image have in common: `42` and `"42"` are one image, `"042"` is not."""
+    return str(image_id)
