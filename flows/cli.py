@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flows import direct, report
+from flows import direct, import_hf, report, results
 from pipeline.config import load_config
 from pipeline.errors import CaptionmillError
 from pipeline.records import TableReport
@@ -220,6 +220,10 @@ def score(config: str | None, overrides: tuple[str, ...], work: Path, model: str
     click.echo(report.about_scores(stage(settings, work, shard_set, checkpoint)))
 
 
+for command in (results.score_captions, results.compare, results.document_frequencies):
+    main.add_command(command)
+
+
 @main.command()
 @settings_options
 def promote(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
@@ -252,10 +256,13 @@ def retrain(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
     Examples:
       captionmill retrain -c configs/demo.yaml
     """
-    load_config(config, list(overrides))  # a bad setting stops before any work
-
+    # A bad setting stops before any work.
+    direct.check_programs(load_config(config, list(overrides)))
     records = run_flow("retrain", work, config, list(overrides))
     click.echo(report.about_chain(direct.Chain.from_json(records)))
+
+
+main.add_command(import_hf.import_hf)
 
 
 @main.command()
@@ -296,6 +303,47 @@ def caption(
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
     settings = load_config(config, [*overrides, *chosen])
     click.echo(report.about_table(direct.caption_archives(settings, work, list(archives), table)))
+
+
+@main.command()
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    metavar="REF",
+    help="NAME@alias, NAME/version or a directory.  [default: captioner@champion]",
+)
+@click.option("--out", metavar="FILE.png", type=click.Path(path_type=Path), help="The drawing.")
+@click.option(
+    "--json",
+    "numbers",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Tokens, log-probabilities and maps as numbers; - prints them instead of the summary.",
+)
+@click.option("--beam", metavar="N", type=click.IntRange(1, 64), help="Default: the model's own.")
+@settings_options
+def explain(
+    image: Path,
+    model: str | None,
+    out: Path | None,
+    numbers: Path | None,
+    beam: int | None,
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
+    """Draw where the model looked for each word of a picture's caption.
+
+    \b
+    Examples:
+      captionmill explain captionmill-work/demo/archive/000000.jpg --out why.png
+      captionmill explain photo.jpg --model captioner/1 --beam 5 --json -
+    """
+    from flows.explain import explain_picture
+
+    chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
+    settings = load_config(config, [*overrides, *chosen])
+    click.echo(explain_picture(settings, work, image, out=out, numbers=numbers, beam=beam))
 
 
 @main.command()

@@ -44,7 +44,21 @@ def demo_settings(
 ) -> Config:
     """The demo's settings, or those of another file, reading what `demo` generates in `work`."""
     data_root = f"data_root={json.dumps(str(work / 'demo'))}"
-    return load_config(config or DEMO_CONFIG, [data_root, *(overrides or [])])
+    settings = load_config(config or DEMO_CONFIG, [data_root, *(overrides or [])])
+    check_programs(settings)
+    return settings
+
+
+def check_programs(settings: Config) -> None:
+    """Stop before any work of a chain if it would end at a program that is not here.
+
+    Raises:
+        ConfigError: METEOR is asked for and Java or its package is missing.
+    """
+    if settings.score.meteor:
+        from pipeline.metrics.meteor import require_meteor
+
+        require_meteor()
 
 
 def model_directory(ref: str, work: Path) -> Path:

@@ -63,7 +63,7 @@ def about_checkpoint(record: Checkpoint) -> str:
 
 def about_scores(record: ScoreCard) -> str:
     """The summary of `score`."""
-    metrics = [(title, f"{record.metrics[name]:.1f}") for name, title in METRICS.items()]
+    metrics = [(title, f"{record.metrics[name]:.1f}") for name, title in titles(record).items()]
     return lines(
         [
             ("score card", shown(record.path)),
@@ -72,6 +72,11 @@ def about_scores(record: ScoreCard) -> str:
             ("signature", record.signature),
         ]
     )
+
+
+def titles(card: ScoreCard) -> dict[str, str]:
+    """`METRICS`, and METEOR where it was asked for."""
+    return METRICS | ({"meteor": "METEOR"} if "meteor" in card.metrics else {})
 
 
 def about_decision(record: Decision) -> str:
@@ -201,8 +206,9 @@ def markdown(
     theirs = decision.champion
     head = f"{decision.model}/{decision.champion_version}" if theirs else "no champion before"
     rows = [
-        f"| {title} | {card.metrics[name]:.1f} | {f'{theirs[name]:.1f}' if theirs else ''} |"
-        for name, title in METRICS.items()
+        f"| {title} | {card.metrics[name]:.1f} | "
+        f"{f'{theirs[name]:.1f}' if theirs and name in theirs else ''} |"
+        for name, title in titles(card).items()
     ]
     return "\n".join(
         [

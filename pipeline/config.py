@@ -6,22 +6,24 @@ Knows no stage's code. An unknown key, a wrong type or a value out of bounds is 
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StrictInt,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from pipeline.config_file import apply_override, explain, read_yaml
 from pipeline.errors import ConfigError
 
 
@@ -71,10 +73,18 @@ class ShardConfig(Strict):
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
 
 
+_Positive = Annotated[float, Field(gt=0)]
+
+
 class TransformConfig(Strict):
     """How a decoded picture becomes the model's input; belongs to the weights."""
 
-    size: int = Field(224, ge=16, le=1024, description="Side of the square input, pixels.")
+    size: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="Side of the square input, pixels; default: that of the named weights, else 224.",
+    )
     resize: Literal["squash", "crop", "pad"] = Field(
         "squash",
         description="squash: both sides to size; crop: short side then centre; pad: long side, then grey borders.",
@@ -83,7 +93,12 @@ class TransformConfig(Strict):
         None,
         description="RGB on 0..1; default: what belongs to the named weights, else ImageNet's.",
     )
-    std: tuple[float, float, float] | None = None
+    std: tuple[_Positive, _Positive, _Positive] | None = Field(
+        None, description="As mean: what pixels on 0..1, less mean, are divided by."
+    )
+    interpolation: Literal["bicubic", "bilinear"] | None = Field(
+        None, description="Default: that of the named weights, else bicubic."
+    )
 
 
 def is_weights_file(weights: str) -> bool:
@@ -94,9 +109,15 @@ def is_weights_file(weights: str) -> bool:
 class EncoderConfig(Strict):
     """The picture encoder."""
 
-    name: str = Field("resnet18", description="Any torchvision ResNet, MobileNetV2 or MobileNetV3.")
+    name: str = Field(
+        "resnet18",
+        description="A torchvision ResNet, ResNeXt, Wide ResNet, RegNet, EfficientNet, ConvNeXt, "
+        "MobileNet, Swin or ViT by its name there; vit: one of any size; timm:<model>.",
+    )
     weights: str | None = Field(
-        None, description="A torchvision weights name (IMAGENET1K_V1, DEFAULT), a file, or none."
+        None,
+        description="A torchvision weights name (IMAGENET1K_V1, DEFAULT), for timm DEFAULT or a "
+        "tag, a file (.pth, .pt, .safetensors) below `data_root`, or none.",
     )
     train: Literal["none", "all"] | StrictInt = Field(
         "none", description="Which stages are fine-tuned: none, all, or the last N."
@@ -104,15 +125,58 @@ class EncoderConfig(Strict):
     freeze_batch_norm: bool = Field(
         True, description="Keep batch statistics fixed while fine-tuning."
     )
+    patch: int | None = Field(None, ge=1, le=256, description="vit: side of a patch, pixels; 16.")
+    depth: int | None = Field(None, ge=1, le=128, description="vit: blocks; 12.")
+    width: int | None = Field(None, ge=8, le=8192, description="vit: width of a token; 384.")
+    heads: int | None = Field(None, ge=1, le=128, description="vit: they divide the width; 6.")
+    mlp: int | None = Field(None, ge=8, le=65_536, description="vit: MLP width; 4 x `width`.")
+    dropout: float | None = Field(None, ge=0, lt=1, description="vit, while training; 0.")
 
     @field_validator("weights", mode="before")
     @classmethod
     def _none_is_a_word_too(cls, value: Any) -> Any:
         return None if value == "none" else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_a_vit(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or tree.get("name") != "vit":
+            return tree
+        given = {key: value for key, value in tree.items() if value is not None}
+        sizes = {"patch": 16, "depth": 12, "width": 384, "heads": 6, "dropout": 0.0, **given}
+        if isinstance(sizes["width"], int):
+            sizes.setdefault("mlp", 4 * sizes["width"])
+        return sizes
 
-class DecoderConfig(Strict):
-    """The caption decoder."""
+    @model_validator(mode="after")
+    def _only_a_vit_has_sizes(self) -> Self:
+        sizes = ("patch", "depth", "width", "heads", "mlp", "dropout")
+        if self.name != "vit":
+            if given := [key for key in sizes if getattr(self, key) is not None]:
+                raise ValueError(f"{', '.join(given)}: only of name = vit, not of {self.name}")
+            return self
+        assert self.width is not None
+        assert self.heads is not None
+        if self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide width = {self.width}")
+        if self.weights is not None and not is_weights_file(self.weights):
+            raise ValueError(f"weights = {self.weights!r}: vit has no named weights, only a file")
+        return self
+
+
+def _kind(default: str) -> Discriminator:
+    """Which of several models a section is, by its `kind`."""
+
+    def chosen(section: Any) -> Any:
+        if isinstance(section, dict):
+            return section.get("kind", default)
+        return getattr(section, "kind", default)
+
+    return Discriminator(chosen)
+
+
+class LSTMConfig(Strict):
+    """The LSTM decoder with soft attention."""
 
     kind: Literal["lstm"] = "lstm"
     width: int = Field(512, ge=8, le=8192, description="LSTM state width.")
@@ -121,11 +185,69 @@ class DecoderConfig(Strict):
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
-class TokenizerConfig(Strict):
-    """The word-level tokenizer that is built on the training captions."""
+class GPTConfig(Strict):
+    """The transformer decoder with cross-attention."""
 
+    kind: Literal["gpt"] = "gpt"
+    layers: int = Field(6, ge=1, le=96)
+    width: int = Field(512, ge=8, le=8192, description="Width of a token, embedding and state.")
+    heads: int = Field(8, ge=1, le=128, description="Attention heads; they divide the width.")
+    mlp: int | None = Field(
+        None, ge=8, le=65_536, description="Width inside the feed-forward part; default: 4 * width."
+    )
+    positions: int = Field(128, ge=4, le=4096, description="Most tokens a caption can ever have.")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    weights: str | None = Field(
+        None,
+        description="A GPT-2 checkpoint's directory to start from, of these sizes and with its own "
+        "tokenizer; relative to `data_root`.",
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide width = {self.width}")
+        return self
+
+
+DecoderConfig = Annotated[
+    Annotated[LSTMConfig, Tag("lstm")] | Annotated[GPTConfig, Tag("gpt")], _kind("lstm")
+]
+"""The caption decoder."""
+
+
+class WordTokenizerConfig(Strict):
+    """Lower-cased words of the training captions."""
+
+    kind: Literal["word"] = "word"
     min_count: int = Field(5, ge=1, description="Rarer words become the unknown word.")
     max_words: int = Field(50_000, ge=8, description="Most words kept, the frequent first.")
+
+
+class BPETokenizerConfig(Strict):
+    """Byte-level byte-pair encoding, learned from the training captions."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocabulary: int = Field(10_000, ge=260, le=1_000_000, description="Most tokens, all counted.")
+    lowercase: bool = Field(True, description="Lower-case captions, as the metrics do.")
+
+
+class FileTokenizerConfig(Strict):
+    """A tokenizer that exists already."""
+
+    kind: Literal["file"] = "file"
+    path: str = Field(
+        description="A tokenizer.json, or vocab.json beside merges.txt; relative to `data_root`."
+    )
+
+
+TokenizerConfig = Annotated[
+    Annotated[WordTokenizerConfig, Tag("word")]
+    | Annotated[BPETokenizerConfig, Tag("bpe")]
+    | Annotated[FileTokenizerConfig, Tag("file")],
+    _kind("word"),
+]
+"""Captions to token ids."""
 
 
 class GenerationConfig(Strict):
@@ -136,6 +258,18 @@ class GenerationConfig(Strict):
     min_len: int = Field(1, ge=0, le=512, description="Fewest tokens before the end token.")
     length_penalty: float = Field(
         1.0, ge=0, le=4, description="Beam score = sum of log-probabilities / tokens ** this."
+    )
+    no_repeat_ngram: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="No run of so many tokens occurs twice in a caption; 0: allowed.",
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=10, description="Above 1 makes tokens that occurred already less likely."
+    )
+    banned_words: tuple[str, ...] = Field(
+        (), description="Never written; with BPE as the tokens that spell them."
     )
 
     @model_validator(mode="after")
@@ -149,9 +283,9 @@ class TrainConfig(Strict):
     """`train`: shards into a checkpoint."""
 
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
-    decoder: DecoderConfig = Field(default_factory=DecoderConfig)
+    decoder: DecoderConfig = Field(default_factory=LSTMConfig)
     transform: TransformConfig = Field(default_factory=TransformConfig)
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=WordTokenizerConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(32, ge=1, le=65_536, description="Pictures a step.")
@@ -166,7 +300,8 @@ class TrainConfig(Strict):
     attention_penalty: float = Field(
         1.0,
         ge=0,
-        description="Weight of the doubly stochastic attention term (Xu et al. 2015, eq. 14).",
+        description="Weight of the doubly stochastic attention term (Xu et al. 2015, eq. 14); "
+        "of the LSTM alone, 0 elsewhere.",
     )
     clip_norm: float = Field(5.0, gt=0)
     cache_features: bool = Field(
@@ -187,6 +322,41 @@ class TrainConfig(Strict):
     )
     seed: int = Field(0, ge=0, lt=1 << 32)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _other_decoders_have_no_attention_penalty(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or "attention_penalty" in tree:
+            return tree
+        decoder = tree.get("decoder")
+        kind = decoder.get("kind") if isinstance(decoder, dict) else getattr(decoder, "kind", None)
+        return tree if kind in (None, "lstm") else {**tree, "attention_penalty": 0.0}
+
+    @model_validator(mode="after")
+    def _patches_fill_the_picture(self) -> Self:
+        size, patch = self.transform.size or 224, self.encoder.patch or 1
+        if size % patch:
+            raise ValueError(
+                f"transform.size = {size} must be a multiple of encoder.patch = {patch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_fit_the_decoder(self) -> Self:
+        if isinstance(self.decoder, LSTMConfig):
+            return self
+        if self.attention_penalty > 0:
+            raise ValueError(
+                f"attention_penalty = {self.attention_penalty} is for the lstm decoder; "
+                f"set it to 0 for {self.decoder.kind}"
+            )
+        longest = max(self.max_caption_tokens, self.generation.max_len)
+        if longest > self.decoder.positions:
+            raise ValueError(
+                f"decoder.positions = {self.decoder.positions} is too few for max_caption_tokens = "
+                f"{self.max_caption_tokens} and generation.max_len = {self.generation.max_len}"
+            )
+        return self
+
 
 class ScoreConfig(Strict):
     """`score`: a checkpoint and a split into a score card."""
@@ -197,6 +367,9 @@ class ScoreConfig(Strict):
     shuffle_images: bool = Field(
         False,
         description="Control: caption each picture but score it against another's references.",
+    )
+    meteor: bool = Field(
+        False, description="METEOR as well; needs Java and pip install 'captionmill[meteor]'."
     )
 
 
@@ -268,111 +441,11 @@ def load_config(
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is not allowed.
     """
-    tree = _read_yaml(Path(path)) if path is not None else {}
+    tree = read_yaml(Path(path)) if path is not None else {}
     for override in overrides or []:
-        _apply(tree, override)
+        apply_override(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         origin = str(path) if path is not None else "the settings"
-        raise ConfigError(_explain(error, origin)) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; see configs/ for examples") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration file {path}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-13-45
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(f"{path}{where} is not valid YAML: {problem}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections, not a {type(tree).__name__}")
-    return tree
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(
-            f"--set {override!r} is not of the form a.b=value, such as train.epochs=3"
-        )
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # a date such as 2020-13-45
-        raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
-    node: Any = tree
-    for part in parts[:-1]:
-        node = _child(node, part, override)
-    last: Any = parts[-1]
-    if isinstance(node, list):
-        last = _position(node, last, override)
-    node[last] = value
-
-
-def _child(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_position(node, part, override)]
-    child = node.setdefault(part, {})
-    if child is None:
-        child = node[part] = {}
-    if not isinstance(child, dict | list):
-        raise ConfigError(f"--set {override}: {part} is a value, not a section")
-    return child
-
-
-def _position(node: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise ConfigError(f"--set {override}: {part!r} is not a position below {len(node)}")
-    return int(part)
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        place = [part for part in problem["loc"] if part not in {"int", "literal['none','all']"}]
-        key = ".".join(str(part) for part in place)
-        if problem["type"] == "extra_forbidden":
-            lines.append(_unknown_key(key, place))
-        elif problem["type"] == "missing":
-            lines.append(f"{key} is required")
-        else:
-            message = problem["msg"][0].lower() + problem["msg"][1:]
-            lines.append(f"{key} = {problem['input']!r}: {message}")
-    return f"{origin}: " + "; ".join(dict.fromkeys(lines))
-
-
-def _unknown_key(key: str, place: list[Any]) -> str:
-    known = _keys_at(place[:-1])
-    close = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
-    if close:
-        nearest = ".".join([*map(str, place[:-1]), close[0]])
-        return f"unknown key {key}; did you mean {nearest}?"
-    elsewhere = [
-        section for section in Config.model_fields if str(place[-1]) in _keys_at([section])
-    ]
-    if elsewhere:
-        return f"unknown key {key}; did you mean {elsewhere[0]}.{place[-1]}?"
-    return f"unknown key {key}; known here: {', '.join(known)}"
-
-
-def _keys_at(place: list[Any]) -> list[str]:
-    model: Any = Config
-    for part in place:
-        if isinstance(part, int):
-            continue
-        if part == "sources":
-            model = Source
-            continue
-        field = model.model_fields.get(part)
-        model = getattr(field, "annotation", None)
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return list(model.model_fields)
+        raise ConfigError(explain(error, Config, origin)) from None

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import images, metrics
 from pipeline.decode import Caption
 from pipeline.errors import DataError, ImageError
-from pipeline.metrics import METRICS, References, Scores
+from pipeline.metrics import References, Scores
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
 from pipeline.shards import ShardReader
@@ -31,6 +31,8 @@ class Evaluation:
 
     image_ids: list[int | str]
     captions: list[Caption]
+    hypotheses: list[str]
+    """What was scored: the captions' texts, each at its own picture unless they were shuffled."""
     scores: Scores
     references: str
     """Fingerprint of the tokenised references."""
@@ -42,7 +44,7 @@ class Evaluation:
 
     def percent(self) -> dict[str, float]:
         """Corpus scores x100."""
-        return {name: 100 * self.scores.corpus[name] for name in METRICS}
+        return {name: 100 * score for name, score in self.scores.corpus.items()}
 
 
 def evaluate_captioner(
@@ -83,7 +85,7 @@ def evaluate_captioner(
         hypotheses = _displaced(hypotheses)
     scores = metrics.score_captions(references, hypotheses)
     ids = [info["id"] for info in reader.infos()[:count]]
-    return Evaluation(ids, captions, scores, references.fingerprint)
+    return Evaluation(ids, captions, hypotheses, scores, references.fingerprint)
 
 
 def _captions(

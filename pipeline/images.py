@@ -20,7 +20,7 @@ import re
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from PIL import (
     WebPImagePlugin,
     _imaging,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline import storage
 from pipeline.errors import ImageError
@@ -125,10 +125,22 @@ class Transform(BaseModel):
     """RGB on 0..1."""
     std: tuple[_Positive, _Positive, _Positive] = _IMAGENET_STD
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_to: int | None = Field(None, ge=1)
+    """Resize to whole pixels of this side, then cut the centre of `size` out, as transformers does;
+    none: what `resize` says gives `size` at once."""
+
+    @model_validator(mode="after")
+    def _the_centre_is_inside(self) -> Self:
+        if self.resize_to is not None and (self.resize == "pad" or self.resize_to < self.size):
+            raise ValueError(
+                f"resize_to = {self.resize_to} is for squash and crop, and at least size = {self.size}"
+            )
+        return self
 
     def fingerprint(self) -> str:
         """Of the whole recipe, from bytes to the model's input."""
-        return storage.fingerprint({"decode": DECODE_RECIPE, **self.model_dump(mode="json")})
+        settings = self.model_dump(mode="json", exclude_none=True)
+        return storage.fingerprint({"decode": DECODE_RECIPE, **settings})
 
 
 def probe(data: bytes, limits: Limits = Limits()) -> Probe:
@@ -229,7 +241,7 @@ def load(data: bytes, transform: Transform, limits: Limits = Limits()) -> npt.ND
     Raises:
         ImageError: any code.
     """
-    picture = _resize(decode(data, limits, transform.size), transform)
+    picture = _resize(decode(data, limits, transform.resize_to or transform.size), transform)
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
@@ -242,6 +254,8 @@ def fit(pixels: npt.NDArray[np.uint8], transform: Transform) -> npt.NDArray[np.u
 def _resize(picture: Image.Image, transform: Transform) -> Image.Image:
     size, method = transform.size, _FILTERS[transform.interpolation]
     width, height = picture.size
+    if transform.resize_to is not None:
+        return picture.resize((size, size), method, box=_centre(width, height, transform))
     if transform.resize == "squash":
         return picture.resize((size, size), method)
     if transform.resize == "crop":
@@ -253,6 +267,19 @@ def _resize(picture: Image.Image, transform: Transform) -> Image.Image:
     page = Image.new("RGB", (size, size), (128, 128, 128))
     page.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
     return page
+
+
+def _centre(width: int, height: int, transform: Transform) -> tuple[float, float, float, float]:
+    """What becomes the centre of `size` pixels when the picture is resized to `resize_to`."""
+    size, side = transform.size, transform.resize_to
+    assert side is not None
+    inner = [side, side]
+    if transform.resize == "crop":
+        short = min(width, height)
+        inner = [side * width // short, side * height // short]
+    left, top = ((whole - size) // 2 for whole in inner)
+    across, down = width / inner[0], height / inner[1]
+    return left * across, top * down, (left + size) * across, (top + size) * down
 
 
 def normalise(pixels: torch.Tensor, transform: Transform) -> torch.Tensor:

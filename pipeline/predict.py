@@ -7,6 +7,7 @@ print([c.text for c in captioner.caption(["a.jpg", "b.png"])])
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from pipeline import images as picture
 from pipeline.config import GenerationConfig
-from pipeline.decode import Caption, Hypothesis, Limits, search
+from pipeline.decode import Caption, Hypothesis, Limits, Sampling, search
 from pipeline.errors import ConfigError, ImageError, ModelNotFoundError
 from pipeline.images import Transform
-from pipeline.models.captioner import Memory
+from pipeline.models.linear import lay_out_for_inference
 from pipeline.models.saved import SavedCaptioner, model_fingerprint
+from pipeline.text import Tokenizer
 
 Image = str | os.PathLike[str] | bytes | Tensor
 
@@ -46,6 +48,8 @@ class Predictor:
         """What the model was resolved to: NAME/version, or a directory."""
         self.model_name = name
         self.model_version = version
+        self.limits = search_limits(saved.tokenizer, saved.generation)
+        """What a caption may be, in token ids."""
         self.fingerprint = fingerprint
         """Of the tensors, tokenizer and settings: equal fingerprints caption equally."""
 
@@ -63,9 +67,16 @@ class Predictor:
         return self.saved.generation
 
     def caption(
-        self, images: Sequence[Image], beam: int | None = None, candidates: int = 1
+        self,
+        images: Sequence[Image],
+        beam: int | None = None,
+        candidates: int = 1,
+        sampling: Sampling | None = None,
     ) -> list[Caption]:
         """Caption paths, encoded bytes, or uint8 RGB tensors [3, H, W]; one batch.
+
+        With `sampling`, captions are drawn at random instead of searched for; a picture's depend
+        on its pixels and the seed, not on its neighbours.
 
         Raises:
             ImageError: a picture that cannot be decoded.
@@ -78,8 +89,12 @@ class Predictor:
             )
         if not images:
             return []
-        pixels = torch.stack([self._pixels(image) for image in images])
-        return self.caption_pixels(pixels, beam=beam, candidates=candidates)
+        pixels = torch.stack([self.pixels(image) for image in images])
+        if sampling is None:
+            return self.caption_pixels(pixels, beam=beam, candidates=candidates)
+        keys = [hashlib.sha256(one.numpy().tobytes()).hexdigest() for one in pixels]
+        features = self.features(pixels)
+        return self.caption_features(features, candidates=candidates, sampling=sampling, keys=keys)
 
     def caption_pixels(
         self, pixels: Tensor, beam: int | None = None, candidates: int = 1
@@ -94,33 +109,39 @@ class Predictor:
 
     @torch.inference_mode()
     def caption_features(
-        self, features: Tensor, beam: int | None = None, candidates: int = 1
+        self,
+        features: Tensor,
+        beam: int | None = None,
+        candidates: int = 1,
+        sampling: Sampling | None = None,
+        keys: Sequence[int | str] | None = None,
     ) -> list[Caption]:
-        """Caption from `features`."""
+        """Caption from `features`; `keys` name the pictures for `sampling`."""
         width = self.generation.beam if beam is None else beam
         if min(width, candidates) < 1:
             raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
-        memory: Memory = self.model.memory(features.to(self.device))
-        found = search(self.model, memory, self._limits(), beam=width, candidates=candidates)
-        return [self._caption(hypotheses) for hypotheses in found]
-
-    def _limits(self) -> Limits:
-        tokenizer, settings = self.saved.tokenizer, self.generation
-        return Limits(
-            bos=tokenizer.bos,
-            eos=tokenizer.eos,
-            pad=tokenizer.pad,
-            banned=(tokenizer.pad, tokenizer.bos, tokenizer.unk),
-            max_len=settings.max_len,
-            min_len=settings.min_len,
-            length_penalty=settings.length_penalty,
+        found = search(
+            self.model,
+            self.model.memory(features.to(self.device)),
+            self.limits,
+            beam=width,
+            candidates=candidates,
+            sampling=sampling,
+            keys=keys,
         )
+        return [self._caption(hypotheses) for hypotheses in found]
 
     def _caption(self, hypotheses: list[Hypothesis]) -> Caption:
         found = [(self.saved.tokenizer.decode(h.tokens), h.score) for h in hypotheses]
         return Caption(found[0][0], found[0][1], tuple(found))
 
-    def _pixels(self, image: Image) -> Tensor:
+    def pixels(self, image: Image) -> Tensor:
+        """One picture as the model's input before normalisation: uint8 [3, size, size].
+
+        Raises:
+            ImageError: a picture that cannot be read or decoded.
+            ConfigError: something that is not a picture.
+        """
         if isinstance(image, Tensor):
             return self._fit(image)
         if isinstance(image, bytes):
@@ -148,6 +169,35 @@ class Predictor:
             )
         array = image.permute(1, 2, 0).contiguous().cpu().numpy()
         return torch.from_numpy(picture.fit(array, self.transform))
+
+
+def search_limits(tokenizer: Tokenizer, settings: GenerationConfig) -> Limits:
+    """Generation settings in token ids.
+
+    Raises:
+        ConfigError: a banned word that is nothing to the tokenizer.
+    """
+    # Never shown, so never chosen; the end token may be one of them (GPT-2).
+    banned = set(tokenizer.special) - {tokenizer.eos}
+    runs: set[tuple[int, ...]] = set()
+    for word in settings.banned_words:
+        spellings = tokenizer.spellings(word)
+        if not spellings:
+            raise ConfigError(f"generation.banned_words: {word!r} is no word to the tokenizer")
+        banned |= {run[0] for run in spellings if len(run) == 1}
+        runs |= {run for run in spellings if len(run) > 1}
+    return Limits(
+        bos=tokenizer.bos,
+        eos=tokenizer.eos,
+        pad=tokenizer.pad,
+        banned=tuple(sorted(banned)),
+        banned_runs=tuple(sorted(runs)),
+        max_len=settings.max_len,
+        min_len=settings.min_len,
+        length_penalty=settings.length_penalty,
+        ngram_block=settings.no_repeat_ngram,
+        repetition_penalty=settings.repetition_penalty,
+    )
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -205,9 +255,12 @@ def load_directory(
     directory: Path, *, device: str = "auto", ref: str, name: str, version: str = ""
 ) -> Predictor:
     """A captioner from its directory, under the name it is to be known by."""
+    saved, chosen = SavedCaptioner.load(directory), choose_device(device)
+    if chosen.type == "cpu":
+        lay_out_for_inference(saved.model)
     return Predictor(
-        SavedCaptioner.load(directory),
-        device=choose_device(device),
+        saved,
+        device=chosen,
         ref=ref,
         name=name,
         version=version,

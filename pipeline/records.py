@@ -75,7 +75,7 @@ class ScoreCard(Record):
     """Fingerprint of the pictures and references scored."""
     images: int
     metrics: dict[str, float]
-    """bleu_1..bleu_4, rouge_l, cider: x100 scale."""
+    """bleu_1..bleu_4, rouge_l, cider, and meteor where it was asked for: x100 scale."""
     signature: str
     """What was computed, in one line; scores with different signatures are not compared."""
     run_id: str | None

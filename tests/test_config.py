@@ -54,6 +54,33 @@ def test_a_caption_must_have_room_for_its_end(tmp_path):
     assert "min_len = 9 must be below max_len = 9" in message
 
 
+def test_each_kind_of_decoder_and_tokenizer_has_its_own_settings(tmp_path):
+    message = error(tmp_path, "train: {decoder: {kind: gpt, attention: 9}}")
+    assert "train.decoder.attention is for kind lstm; kind gpt has: layers, width" in message
+    message = error(tmp_path, "train: {decoder: {layers: 2}}")
+    assert "train.decoder.layers is for kind gpt; kind lstm has: width, embedding" in message
+    message = error(tmp_path, "train: {decoder: {kind: gpt, layer: 2}}")
+    assert "did you mean train.decoder.layers?" in message
+    message = error(tmp_path, "train: {decoder: {kind: rnn}}")
+    assert "train.decoder.kind = 'rnn': known are 'lstm', 'gpt'" in message
+    assert "kind bpe has: vocabulary" in error(
+        tmp_path, "train: {tokenizer: {kind: bpe, min_count: 2}}"
+    )
+    assert "train.tokenizer.path is required" in error(tmp_path, "train: {tokenizer: {kind: file}}")
+    message = error(tmp_path, "train: {decoder: {kind: gpt, width: 10, heads: 4}}")
+    assert "train.decoder: heads = 4 must divide width = 10" in message
+
+
+def test_settings_that_do_not_fit_the_decoder(tmp_path):
+    gpt = load_config(None, ["train.decoder.kind=gpt"]).train
+    assert gpt.attention_penalty == 0, "no decoder but the LSTM has it"
+    assert load_config(None).train.attention_penalty == 1
+    message = error(tmp_path, "train: {attention_penalty: 1, decoder: {kind: gpt}}")
+    assert "attention_penalty = 1.0 is for the lstm decoder; set it to 0 for gpt" in message
+    message = error(tmp_path, "train: {decoder: {kind: gpt, positions: 20}}")
+    assert "decoder.positions = 20 is too few for max_caption_tokens = 40" in message
+
+
 def test_files_that_are_no_settings(tmp_path):
     assert "line 2 is not valid YAML" in error(tmp_path, "train:\n  a: ]1\n")
     assert "not valid YAML" in error(tmp_path, "data_root: 2020-13-45")
@@ -94,9 +121,10 @@ def test_yaml_is_safe(tmp_path):
 
 
 def test_resolved_settings_read_back_equal(tmp_path):
-    config = load_config(None, ["train.epochs=3", "shard.holdout={val: 0.1}"])
-    (tmp_path / "c.yaml").write_text(config.to_yaml())
-    assert load_config(tmp_path / "c.yaml") == config
+    for more in ([], ["train.decoder.kind=gpt", "train.tokenizer.kind=bpe"]):
+        config = load_config(None, ["train.epochs=3", "shard.holdout={val: 0.1}", *more])
+        (tmp_path / "c.yaml").write_text(config.to_yaml())
+        assert load_config(tmp_path / "c.yaml") == config
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

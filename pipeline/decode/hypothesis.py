@@ -13,11 +13,30 @@ class Limits:
     eos: int
     pad: int
     banned: tuple[int, ...] = ()
-    """Tokens never chosen (padding, begin and the unknown word)."""
+    """Tokens never chosen (padding, begin, the unknown word, banned words of one token)."""
     max_len: int = 30
     min_len: int = 1
     """Fewest tokens before the end token."""
     length_penalty: float = 1.0
+    ngram_block: int = 0
+    """No n-gram of this many tokens occurs twice, the begin token counted; 0: they may."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens that a caption has already become less likely (Keskar et al. 2019, 4.1)."""
+    banned_runs: tuple[tuple[int, ...], ...] = ()
+    """Runs of two or more tokens that never occur (banned words of several tokens)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Tokens drawn at random instead of searched for."""
+
+    temperature: float = 1.0
+    """Logits are divided by it."""
+    top_k: int = 0
+    """Only the K likeliest tokens are drawn from; 0: all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together reach this probability (Holtzman et al. 2020)."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,8 +44,14 @@ class Hypothesis:
     """One finished caption as token ids, without begin, with the end token if it ended."""
 
     tokens: tuple[int, ...]
-    log_probability: float
-    """Sum over the tokens, the end token included; natural logarithm."""
+    token_log_probabilities: tuple[float, ...]
+    """The model's own, natural logarithm; what a repetition penalty or a temperature changed is
+    not in them."""
+
+    @property
+    def log_probability(self) -> float:
+        """Sum over the tokens, the end token included."""
+        return sum(self.token_log_probabilities)
 
     @property
     def score(self) -> float:

@@ -1,12 +1,12 @@
 """The interface between models and everything that uses them: search, scoring, training, bulk work.
 
 Letters in names and shapes: B pictures, C captions a picture, W beams a picture, T tokens,
-S memory positions, D memory width, V vocabulary.
+S memory positions, D memory width, M positions asked for, V vocabulary.
 
     features      = model.features(images)          # [B, 3, H, W] -> what the frozen stages give
     memory        = model.memory(features)          # tokens [B, S, D]
     teaching      = model.teach(memory, captions, at)   # captions, mask [B, C, T] -> logits [M, V]
-    state         = model.init_state(memory, width)
+    state         = model.init_state(memory, width, max_len)
     logits, state = model.step(tokens, state)       # [B * W] -> [B * W, V]
     state         = state.select(rows)              # beams move; finished pictures leave
 
@@ -20,6 +20,21 @@ from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+
+class Layout(NamedTuple):
+    """Where an encoder's tokens stand in the picture: S = prefix + rows * columns of them."""
+
+    prefix: int
+    """Leading tokens that belong to no place (class and distillation tokens)."""
+    rows: int
+    columns: int
+    """The rest is a grid, row by row."""
+
+    @property
+    def tokens(self) -> int:
+        """S."""
+        return self.prefix + self.rows * self.columns
 
 
 class Memory(NamedTuple):
@@ -37,8 +52,8 @@ class Teaching(NamedTuple):
 
     logits_MV: Tensor
     """Of the M positions asked for, in the order of a [B, C, T] mask's true places."""
-    attention_MS: Tensor
-    """Where each of them looked; sums to 1 over S."""
+    attention_MS: Tensor | None
+    """Where each of them looked, if asked for; sums to 1 over S."""
 
 
 class State(Protocol):
@@ -59,30 +74,41 @@ class State(Protocol):
 
 
 class Encoder(nn.Module, ABC):
-    """Pictures to a grid, in a frozen part and a trained part."""
+    """Pictures to tokens, in a frozen part and a trained part."""
+
+    width: int
+    """Channels of a token."""
+    layout: Layout
+    """The tokens' places, for the input size that the encoder was built for."""
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] normalised pictures through the frozen stages."""
+        """[B, 3, H, W] normalised pictures through the frozen stages: [B, ...]."""
 
     @abstractmethod
     def memory(self, features: Tensor) -> Tensor:
-        """Features through the trained stages: a grid [B, C, h, w]."""
+        """Features through the trained stages: tokens [B, S, width]."""
 
 
 class Decoder(nn.Module, ABC):
-    """A grid to captions; the methods are those of `Captioner`."""
+    """Tokens to captions; the methods are those of `Captioner`.
+
+    A decoder is made from (channels, layout, vocabulary, *, its settings, pad): the encoder's
+    width and layout, and V.
+    """
 
     @abstractmethod
-    def remember(self, grid: Tensor) -> Memory:
-        """A grid [B, C, h, w] as what the decoder attends to."""
+    def remember(self, tokens_BSC: Tensor) -> Memory:
+        """An encoder's tokens as what the decoder attends to."""
 
     @abstractmethod
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
+    def teach(
+        self, memory: Memory, captions_BCT: Tensor, at_BCT: Tensor, attention: bool
+    ) -> Teaching:
         """Logits after each prefix that is asked for."""
 
     @abstractmethod
-    def init_state(self, memory: Memory, width: int) -> State:
+    def init_state(self, memory: Memory, width: int, max_len: int) -> State:
         """The state before the first token."""
 
     @abstractmethod
@@ -107,16 +133,22 @@ class Captioner(nn.Module):
         """Features as what the decoder attends to."""
         return self.decoder.remember(self.encoder.memory(features))
 
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
-        """Logits of the token after the prefixes of `captions` that the mask `at` [B, C, T] asks for.
+    def teach(
+        self, memory: Memory, captions_BCT: Tensor, at_BCT: Tensor, attention: bool = False
+    ) -> Teaching:
+        """Logits of the token after the prefixes of `captions` that the mask `at` asks for.
 
         What a position gives depends on its caption's tokens up to it alone.
         """
-        return self.decoder.teach(memory, captions_BCT, at)
+        return self.decoder.teach(memory, captions_BCT, at_BCT, attention)
 
-    def init_state(self, memory: Memory, width: int) -> State:
-        """The state before the first token, `width` rows a picture."""
-        return self.decoder.init_state(memory, width)
+    def init_state(self, memory: Memory, width: int, max_len: int) -> State:
+        """The state before the first token: `width` rows a picture, room for `max_len` tokens.
+
+        Raises:
+            ConfigError: more tokens than the decoder has positions.
+        """
+        return self.decoder.init_state(memory, width, max_len)
 
     def step(self, tokens: Tensor, state: State, attention: bool = False) -> tuple[Tensor, State]:
         """Logits [B * W, V] after one more token [B * W] a row."""

@@ -1,190 +1,151 @@
-"""Picture encoders from torchvision, cut into stages of which the first ones may be frozen.
+"""An encoder by name: a plain table of families, and what builds each.
 
-Knows no decoder. Weights come from torchvision by name, from a file, or from nowhere.
+Knows no decoder. Weights come from torchvision or timm by name, from a file, or from nowhere.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torchvision
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.config import is_weights_file
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.captioner import Encoder
+from pipeline.models.cnn import GridEncoder, cut
+from pipeline.models.stages import Train
+from pipeline.models.timm_encoder import PREFIX, build_timm, timm_recipe
+from pipeline.models.vit import ViTEncoder, from_torchvision, resample_positions
+from pipeline.models.weights import download_state, fit, read_state
 
-FAMILIES = r"(resnet\d+|mobilenet_v2|mobilenet_v3_(small|large))"
-RGB = tuple[float, float, float]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GRIDS = {
+    "ResNet": r"resnet\d+",
+    "ResNeXt": r"resnext\d+_\w+",
+    "Wide ResNet": r"wide_resnet\d+_2",
+    "RegNet": r"regnet_[xy]_\w+",
+    "EfficientNet": r"efficientnet_(b\d|v2_[sml])",
+    "ConvNeXt": r"convnext_\w+",
+    "MobileNet": r"mobilenet_(v2|v3_small|v3_large)",
+    "Swin": r"swin_(v2_)?[tsb]",
+}
+"""torchvision's names of the networks that end in a grid."""
+VIT = r"vit_[blh]_\d+"
+"""torchvision's names of Vision Transformers; `vit` alone is one of any size."""
+HEADS = ("fc.", "classifier.", "head.", "heads.")
+"""What the names of a torchvision classifier's head start with."""
 
 
-class GridEncoder(Encoder):
-    """A CNN without its head: normalised pictures [B, 3, H, W] to a grid [B, C, h, w]."""
-
-    def __init__(self, stages: nn.Sequential, frozen: int, freeze_batch_norm: bool) -> None:
-        super().__init__()
-        self.frozen = stages[:frozen]
-        self.trained = stages[frozen:]
-        self.freeze_batch_norm = freeze_batch_norm
-        self.frozen.requires_grad_(False)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> GridEncoder:
-        """Training mode, with batch statistics fixed where they are frozen."""
-        super().train(mode)
-        self.frozen.eval()
-        if self.freeze_batch_norm:
-            for module in self.trained.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
-
-    def features(self, images: Tensor) -> Tensor:
-        """The frozen stages."""
-        # Channels last: about twice the speed on a CPU (oneDNN), and what tensor cores want.
-        out: Tensor = self.frozen(images.contiguous(memory_format=torch.channels_last))
-        return out
-
-    def memory(self, features: Tensor) -> Tensor:
-        """The trained stages."""
-        out: Tensor = self.trained(features)
-        return out
+def known_encoders() -> list[str]:
+    """The names that need no extra: torchvision's, and `vit`."""
+    families = re.compile("|".join((*GRIDS.values(), VIT)))
+    return ["vit", *filter(families.fullmatch, torchvision.models.list_models())]
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError unless `name` is an encoder that can be built."""
-    if not re.fullmatch(FAMILIES, name) or name not in torchvision.models.list_models():
-        known = [m for m in torchvision.models.list_models() if re.fullmatch(FAMILIES, m)]
-        raise ConfigError(f"unknown encoder {name!r}; known: {', '.join(sorted(known))}")
+    """Raise ConfigError unless `name` is an encoder that can be built here."""
+    if name.startswith(PREFIX):
+        timm_recipe(name)
+    elif name not in (known := known_encoders()):
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ConfigError(
+            f"unknown encoder {name!r}; {hint}There are torchvision's {', '.join(GRIDS)} and ViT, "
+            "vit (of any size), and timm:<model>"
+        )
 
 
 def build_encoder(
     name: str,
     *,
-    train: Literal["none", "all"] | int = "none",
+    size: int = 224,
+    train: Train = "none",
     freeze_batch_norm: bool = True,
     weights: str | Path | None = None,
-) -> GridEncoder:
-    """A torchvision CNN, its last stages trainable as `train` says.
+    **settings: Any,
+) -> Encoder:
+    """An encoder, its last stages trainable as `train` says, in evaluation mode.
 
     Args:
-        name: a torchvision ResNet, MobileNetV2 or MobileNetV3.
+        name: a torchvision model of the families above, `vit`, or `timm:<model>`.
+        size: side of the input in pixels; position embeddings are resampled for it.
         train: "none", "all", or how many of the last stages are fine-tuned.
         freeze_batch_norm: keep batch statistics fixed in the trained stages too.
-        weights: a torchvision weights name, a file of a state dict of the whole torchvision
-            model, or None for random weights.
+        weights: a torchvision weights name or a timm tag, a file of a state dict of the whole model
+            (with or without its head), or None for random weights.
+        settings: of `vit` alone: patch, depth, width, heads, mlp and what else `ViTEncoder` takes.
 
     Raises:
-        ConfigError: an unknown name or weights name, or more stages than there are.
+        ConfigError: an unknown name or weights name, a size that cannot be, or more stages than
+            there are.
         WeightsError: a file whose tensors do not fit (names them), or a failed download.
     """
     check_name(name)
-    named = weights if isinstance(weights, str) else None
-    if named is not None:
-        _weights_enum(name, named)
-    try:
-        model = torchvision.models.get_model(name, weights=named)
-    except (OSError, RuntimeError) as error:  # no network, or a file that is not what it should be
-        if named is None:
-            raise
-        raise WeightsError(
-            f"torchvision could not download {named} of {name} ({error}); "
-            "connect, or give a file as train.encoder.weights"
-        ) from None
-    if isinstance(weights, Path):
-        load_weights(model, weights)
-    stages = _stages(model)
-    frozen = {"none": len(stages), "all": 0}.get(
-        str(train), len(stages) - int(train) if isinstance(train, int) else 0
-    )
-    if not 0 <= frozen <= len(stages):
-        raise ConfigError(f"train.encoder.train = {train}: {name} has {len(stages)} stages")
-    encoder = GridEncoder(stages, frozen, freeze_batch_norm)
-    encoder.to(memory_format=torch.channels_last)
-    return encoder
-
-
-def weights_statistics(name: str, weights: str | None) -> tuple[RGB, RGB]:
-    """Mean and standard deviation on 0..1 that belong to named weights; ImageNet's otherwise."""
-    if weights is None or is_weights_file(weights):
-        return IMAGENET_MEAN, IMAGENET_STD
-    preset = _weights_enum(name, weights).transforms()
-    (r, g, b), (rs, gs, bs) = preset.mean, preset.std
-    return (r, g, b), (rs, gs, bs)
-
-
-def _weights_enum(name: str, weights: str) -> torchvision.models.WeightsEnum:
-    enum = torchvision.models.get_model_weights(name)
-    if weights not in enum.__members__:
-        known = ", ".join(enum.__members__)
-        raise ConfigError(
-            f"train.encoder.weights = {weights!r}: {name} has {known}; or a file, or null"
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if settings and name != "vit":
+        raise ConfigError(f"{', '.join(settings)}: settings of the encoder vit, not of {name}")
+    if name.startswith(PREFIX):
+        return build_timm(
+            name, size=size, train=train, freeze_batch_norm=freeze_batch_norm, weights=weights
         )
-    return enum[weights]
+    if name == "vit" or re.fullmatch(VIT, name):
+        return _build_vit(name, size, train, weights, settings or _vit_settings(name))
+    state = _state(name, weights)
+    model = torchvision.models.get_model(name, weights=None)
+    if state is not None:
+        assert weights is not None
+        fit(model, state, name=name, origin=weights, head=HEADS)
+    return GridEncoder(
+        cut(model),
+        size=size,
+        train=train,
+        freeze_batch_norm=freeze_batch_norm,
+        channels_first=not name.startswith("swin"),
+        name=name,
+    )
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a whole state dict into `model`; a classification head may be absent from the file.
-
-    Raises:
-        WeightsError: no such file, not a state dict, or tensors that do not fit.
-    """
-    state = _read_state(path)
-    own = model.state_dict()
-    head = ("fc.", "classifier.")
-    missing = [
-        k for k in own if k not in state and not k.startswith(head) and "num_batches" not in k
-    ]
-    unknown = [k for k in state if k not in own]
-    shapes = [
-        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape and not k.startswith(head)
-    ]
-    problems = [
-        _name("missing", missing),
-        _name("unknown", unknown),
-        _name("of another shape", shapes),
-    ]
-    if any(problems):
-        raise WeightsError(f"{path} does not fit the encoder: " + "; ".join(filter(None, problems)))
-    fitting = {k: v for k, v in state.items() if v.shape == own[k].shape}
-    model.load_state_dict(fitting, strict=False)
+def _state(name: str, weights: str | Path | None) -> dict[str, Tensor] | None:
+    """Before the model is made, since it may fail sooner."""
+    if isinstance(weights, Path):
+        return read_state(weights)
+    return None if weights is None else download_state(name, weights)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"no weights file {path}; see train.encoder.weights and data_root")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  both libraries raise many kinds on hostile bytes
-        raise WeightsError(f"{path} is not a file of weights: {type(error).__name__}") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no state dict (a mapping of names to tensors)")
-    return state
+def _vit_settings(name: str) -> dict[str, Any]:
+    """The settings of one of torchvision's ViTs."""
+    if name == "vit":
+        return {}
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+    return {
+        "patch": model.patch_size,
+        "depth": len(model.encoder.layers),
+        "width": model.hidden_dim,
+        "heads": model.encoder.layers[0].num_heads,
+        "mlp": model.mlp_dim,
+    }
 
 
-def _name(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f", … {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)} tensors {what}: {', '.join(names[:5])}{more}"
-
-
-def _stages(model: nn.Module) -> nn.Sequential:
-    if isinstance(model, torchvision.models.ResNet):
-        stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
-        return nn.Sequential(stem, model.layer1, model.layer2, model.layer3, model.layer4)
-    features = model.features
-    assert isinstance(features, nn.Sequential)
-    return features
+def _build_vit(
+    name: str, size: int, train: Train, weights: str | Path | None, settings: dict[str, Any]
+) -> ViTEncoder:
+    state = _state(name, weights)
+    encoder = ViTEncoder(image_size=size, train=train, name=name, **settings)
+    if state is None:
+        return encoder
+    assert weights is not None
+    state, note = from_torchvision(state), ""
+    positions, layout = state.get("embedding.positions"), encoder.layout
+    if positions is not None and positions.ndim == 3 and positions.shape[1] != layout.tokens:
+        try:
+            fitted = resample_positions(positions, layout.prefix, layout.rows)
+        except ValueError as error:
+            raise WeightsError(f"{weights} does not fit {name}: {error}") from None
+        note = f"; positions resampled from {positions.shape[1]} to {fitted.shape[1]} tokens"
+        state["embedding.positions"] = fitted
+    fit(encoder.stages, state, name=name, origin=weights, head=HEADS, note=note)
+    return encoder

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pipeline.models.captioner import Decoder, Memory, State, Teaching
+from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.linear import linear
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class LSTMDecoder(Decoder):
     def __init__(
         self,
         channels: int,
-        positions: int,
+        layout: Layout,
         vocabulary: int,
         *,
         width: int,
@@ -78,13 +78,13 @@ class LSTMDecoder(Decoder):
         dropout: float,
         pad: int = 0,
     ) -> None:
-        """A decoder for grids of `channels` x `positions`, random weights."""
+        """A decoder for tokens of `channels` that stand as `layout` says, random weights."""
         super().__init__()
         self.width = width
-        # The memory: the grid's channels in the embedding's width, with learned places, since a
+        # The memory: the tokens' channels in the embedding's width, with learned places, since a
         # convolution alone says little about left and right.
         self.bridge = nn.Sequential(nn.Linear(channels, embedding), nn.LayerNorm(embedding))
-        self.place = nn.Parameter(torch.zeros(positions, embedding))
+        self.place = nn.Parameter(torch.zeros(layout.tokens, embedding))
         self.keys = nn.Linear(embedding, attention)
         self.query = nn.Linear(width, attention, bias=False)
         self.energy = nn.Linear(attention, 1, bias=False)
@@ -108,10 +108,9 @@ class LSTMDecoder(Decoder):
             # A forget gate that starts open (Jozefowicz et al. 2015).
             self.from_word.bias[self.width : 2 * self.width].fill_(1.0)
 
-    def remember(self, grid: Tensor) -> Memory:
-        """A grid [B, C, h, w] as memory tokens [B, h * w, E]."""
-        tokens = self.bridge(grid.flatten(2).transpose(1, 2)) + self.place
-        return Memory(self.drop(tokens))
+    def remember(self, tokens_BSC: Tensor) -> Memory:
+        """An encoder's tokens as memory tokens [B, S, E]."""
+        return Memory(self.drop(self.bridge(tokens_BSC) + self.place))
 
     def _first(self, memory: Memory, width: int) -> tuple[Tensor, Tensor]:
         """H and c [B, width, H] before the first word."""
@@ -134,15 +133,17 @@ class LSTMDecoder(Decoder):
 
     def _logits(self, h: Tensor, context: Tensor, word: Tensor) -> Tensor:
         mixed = torch.tanh(self.out_state(self.drop(h)) + self.out_context(context) + word)
-        return F.linear(self.drop(mixed), self.embed.weight, self.out_bias)
+        return linear(self.drop(mixed), self.embed.weight, self.out_bias)
 
-    def teach(self, memory: Memory, captions_BCT: Tensor, at: Tensor) -> Teaching:
+    def teach(
+        self, memory: Memory, captions_BCT: Tensor, at_BCT: Tensor, attention: bool = False
+    ) -> Teaching:
         """Logits after each prefix that is asked for; cheapest with a picture's captions long first.
 
         Positions are packed step after step, and a step takes only the leading captions that
         still have one: P of them in all, so that padding costs little.
         """
-        plan = _Packing(at)
+        plan = _Packing(at_BCT)
         tokens, keys = memory.tokens_BSD, self.keys(memory.tokens_BSD)
         words_PE = self.drop(self.embed(plan.pack(captions_BCT)))
         gates_P = self.from_word(words_PE).split(plan.sizes)
@@ -158,14 +159,15 @@ class LSTMDecoder(Decoder):
             )
             states.append(h.flatten(0, 1))
             contexts.append(context.flatten(0, 1))
-            looks.append(look.flatten(0, 1))
-        wanted = plan.places[at]
+            if attention:
+                looks.append(look.flatten(0, 1))
+        wanted = plan.places[at_BCT]
         h_MH, context_ME = torch.cat(states)[wanted], torch.cat(contexts)[wanted]
         logits = self._logits(h_MH, context_ME, words_PE[wanted])
-        return Teaching(logits, torch.cat(looks)[wanted])
+        return Teaching(logits, torch.cat(looks)[wanted] if attention else None)
 
-    def init_state(self, memory: Memory, width: int) -> LSTMState:
-        """`width` equal rows a picture."""
+    def init_state(self, memory: Memory, width: int, max_len: int) -> LSTMState:
+        """`width` equal rows a picture; no cache, so any length."""
         h, c = self._first(memory, width)
         return LSTMState(
             memory,

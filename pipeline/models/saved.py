@@ -2,8 +2,9 @@
 
     model.safetensors           every tensor
     tokenizer.json              the `tokenizers` library's format
-    captioner.json              architecture, transform, generation settings, provenance
-    document_frequencies.json   of the training captions, for CIDEr
+    captioner.json              architecture, special tokens, transform, generation settings,
+                                provenance
+    document_frequencies.parquet   of the training captions, for CIDEr
 
 No pickle. The fingerprint covers what decides a caption: tensors, tokenizer and settings.
 """
@@ -28,8 +29,10 @@ from pipeline.models.build import build
 from pipeline.models.captioner import Captioner
 from pipeline.text import Tokenizer
 
-FORMAT = 1
-PARTS = ("architecture", "transform", "generation", "provenance", "weights_sha256")
+FORMAT = 2
+DECISIVE = ("architecture", "tokenizer", "transform", "generation", "weights_sha256")
+"""The parts of captioner.json that decide a caption."""
+PARTS = (*DECISIVE, "provenance")
 """What every captioner.json says."""
 
 
@@ -44,14 +47,15 @@ class SavedCaptioner:
     architecture: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where it came from: training set, settings, epoch."""
-    document_frequencies: str | None = None
-    """JSON of `metrics.cider.DocumentFrequencies`."""
+    document_frequencies: bytes | None = None
+    """A file of `metrics.DocumentFrequencies`."""
 
     def description(self) -> dict[str, Any]:
         """The content of captioner.json without the digests."""
         return {
             "format": FORMAT,
             "architecture": self.architecture,
+            "tokenizer": self.tokenizer.description(),
             "transform": self.transform.model_dump(mode="json"),
             "recipe": self.transform.fingerprint(),
             "generation": self.generation.model_dump(mode="json"),
@@ -66,7 +70,7 @@ class SavedCaptioner:
         storage.commit(directory / "model.safetensors", weights)
         storage.commit(directory / "tokenizer.json", self.tokenizer.to_json())
         if self.document_frequencies is not None:
-            storage.commit(directory / "document_frequencies.json", self.document_frequencies)
+            storage.commit(directory / "document_frequencies.parquet", self.document_frequencies)
         digest = hashlib.sha256(weights).hexdigest()
         storage.commit_json(
             directory / "captioner.json", {**self.description(), "weights_sha256": digest}
@@ -107,13 +111,19 @@ class SavedCaptioner:
             raise WeightsError(
                 f"{path}: missing {result.missing_keys[:5]}, unknown {result.unexpected_keys[:5]}"
             )
-        tokenizer = Tokenizer.load(directory / "tokenizer.json")
+        try:
+            tokenizer = Tokenizer.load(directory / "tokenizer.json", **description["tokenizer"])
+        except TypeError:
+            raise ModelError(
+                f"{directory / 'captioner.json'}: tokenizer = {description['tokenizer']!r} does not "
+                "describe one; the model's directory is damaged"
+            ) from None
         if len(tokenizer) != (words := description["architecture"]["vocabulary"]):
             raise ModelError(
                 f"{directory / 'tokenizer.json'} has {len(tokenizer)} words, the model {words}; "
                 "it belongs to another model"
             )
-        frequencies = directory / "document_frequencies.json"
+        frequencies = directory / "document_frequencies.parquet"
         return cls(
             model.eval(),
             tokenizer,
@@ -121,7 +131,7 @@ class SavedCaptioner:
             generation,
             description["architecture"],
             description["provenance"],
-            frequencies.read_text(encoding="utf-8") if frequencies.is_file() else None,
+            frequencies.read_bytes() if frequencies.is_file() else None,
         )
 
 
@@ -154,11 +164,9 @@ def model_fingerprint(directory: Path) -> str:
         ModelError: no captioner's directory, or incomplete.
     """
     description = read_description(directory)
-    parts = {
-        k: description[k] for k in ("architecture", "transform", "generation", "weights_sha256")
-    }
+    parts = {name: description[name] for name in DECISIVE}
     try:
-        tokenizer = storage.sha256_file(directory / "tokenizer.json")
+        vocabulary = storage.sha256_file(directory / "tokenizer.json")
     except FileNotFoundError:
         raise ModelError(f"no tokenizer.json in {directory}; it is incomplete") from None
-    return storage.fingerprint({**parts, "tokenizer": tokenizer})
+    return storage.fingerprint({**parts, "vocabulary": vocabulary})

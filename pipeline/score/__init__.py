@@ -7,12 +7,16 @@ score/<fingerprint>/predictions.json    COCO results: [{"image_id", "caption"}]
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.evaluate import evaluate_captioner
+from pipeline.evaluate import Evaluation, evaluate_captioner
+from pipeline.metrics.meteor import meteor_scores, require_meteor
 from pipeline.models.saved import model_fingerprint, read_description
 from pipeline.predict import load_directory
 from pipeline.progress import say
@@ -31,10 +35,12 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
     """Caption `score.split` with a checkpoint and score it; recognised when already done.
 
     Raises:
-        ConfigError: the shard set has no such split.
+        ConfigError: the shard set has no such split, or METEOR is asked for and Java is missing.
         ModelError: the checkpoint cannot be loaded.
         BusyError: another run is scoring the same thing.
     """
+    if config.score.meteor:
+        require_meteor()
     reader = ShardReader(shard_set, config.score.split)
     fingerprint = _fingerprint(config, reader, checkpoint)
     directory = (work / "score" / fingerprint).absolute()
@@ -54,6 +60,8 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
             batch_size=settings.batch_size,
             shuffle_images=settings.shuffle_images,
         )
+        if settings.meteor:
+            evaluation = _with_meteor(evaluation, reader)
         parameters = {"split": settings.split, "checkpoint": checkpoint.fingerprint}
         with Tracker(work).run("score", f"score-{fingerprint}", fingerprint, parameters) as tracked:
             record = ScoreCard(
@@ -72,6 +80,16 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
             tracked.log_artifacts(directory, "scores")
         record.save(directory / "record.json")
         return record
+
+
+def _with_meteor(evaluation: Evaluation, reader: ShardReader) -> Evaluation:
+    corpus, per_image = meteor_scores(reader.captions(), evaluation.hypotheses)
+    scores = replace(
+        evaluation.scores,
+        corpus={**evaluation.scores.corpus, "meteor": corpus},
+        per_image={**evaluation.scores.per_image, "meteor": np.array(per_image)},
+    )
+    return replace(evaluation, scores=scores)
 
 
 def find_score_card(

@@ -11,15 +11,9 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.evaluate import Evaluation
-from pipeline.metrics import METRICS
+from pipeline.metrics.definitions import DEFINITIONS
+from pipeline.metrics.meteor import METEOR
 from pipeline.records import Checkpoint, ScoreCard
-
-DEFINITIONS = {
-    "bleu_n": "corpus BLEU, closest reference length (Papineni et al. 2002), as coco-caption",
-    "rouge_l": "ROUGE-L, beta 1.2 (Lin 2004), as coco-caption",
-    "cider": "CIDEr-D, sigma 6 (Vedantam et al. 2015), as coco-caption; x100 of its 0..10 mean",
-    "scale": "corpus scores x100; per_image.parquet holds the raw ones",
-}
 
 
 def write_card(
@@ -46,7 +40,7 @@ def write_card(
             "images": record.images,
             "split": record.split,
             "signature": record.signature,
-            "definitions": DEFINITIONS,
+            "definitions": DEFINITIONS | ({"meteor": METEOR} if "meteor" in record.metrics else {}),
             "references": record.references,
             "shard_set": checkpoint.shard_set,
             "checkpoint": checkpoint.model_dump(mode="json"),
@@ -63,8 +57,7 @@ def per_image_table(evaluation: Evaluation) -> pa.Table:
         "caption": [caption.text for caption in evaluation.captions],
         "score": [caption.score for caption in evaluation.captions],
     }
-    metrics = {name: evaluation.scores.per_image[name] for name in METRICS}
-    return pa.table({**columns, **metrics})
+    return pa.table({**columns, **evaluation.scores.per_image})
 
 
 def git_commit() -> str | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.config import Config, TrainConfig, is_weights_file
+from pipeline.config import Config, FileTokenizerConfig, GPTConfig, TrainConfig, is_weights_file
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.images import DECODE_RECIPE
 from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
 
 # Raised by hand when the same settings and data would train to another model.
-RECIPE = 1
+RECIPE = 2
 
 __all__ = ["find_checkpoint", "train"]
 
@@ -95,6 +95,15 @@ def _content(config: Config) -> dict[str, Any]:
     weights = settings["encoder"]["weights"]
     if weights is not None and (path := weights_file(config)) is not None:
         settings["encoder"]["weights"] = storage.sha256_file(path)
+    if (start := decoder_weights(config)) is not None:
+        from pipeline.models.importers.checkpoint import Checkpoint as Pretrained
+
+        settings["decoder"]["weights"] = Pretrained.open(start).weights_sha256()
+    if isinstance(tokenizer := config.train.tokenizer, FileTokenizerConfig):
+        from pipeline.text import Tokenizer
+
+        path = config.input_path(tokenizer.path)
+        settings["tokenizer"]["path"] = Tokenizer.from_files(path).fingerprint
     return settings
 
 
@@ -116,6 +125,13 @@ def weights_file(config: Config) -> Path | None:
     return path
 
 
+def decoder_weights(config: Config) -> Path | None:
+    """The GPT-2 checkpoint that the decoder starts from; None where it starts from scratch."""
+    decoder = config.train.decoder
+    weights = decoder.weights if isinstance(decoder, GPTConfig) else None
+    return None if weights is None else config.input_path(weights)
+
+
 def require_validation(config: Config, shard_set: ShardSet) -> None:
     """Raise ConfigError unless the training and validation splits hold pictures."""
     for split in ("train", config.train.validation_split):
@@ -130,7 +146,7 @@ def require_validation(config: Config, shard_set: ShardSet) -> None:
 def require_batch_statistics(config: Config, shard_set: ShardSet) -> None:
     """Raise ConfigError if a step would leave batch normalisation with one value a channel."""
     settings, pictures = config.train, shard_set.samples["train"]
-    encoder, size = settings.encoder, settings.transform.size
+    encoder, size = settings.encoder, settings.transform.size or 224
     if encoder.freeze_batch_norm or encoder.train in ("none", 0):
         return
     alone = settings.batch_size == 1 or pictures % settings.batch_size == 1

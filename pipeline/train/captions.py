@@ -22,8 +22,13 @@ class EncodedCaptions:
         self.start = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0).tolist()
         self.ids = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
 
-    def batch(self, pictures: list[int], per_picture: int, chooser: random.Random) -> Tensor:
-        """[B, C, T] padded ids; `chooser` picks where a picture has more than `per_picture`."""
+    def batch(
+        self, pictures: list[int], per_picture: int, chooser: random.Random
+    ) -> tuple[Tensor, Tensor]:
+        """[B, C, T] padded ids, and where they are not padding.
+
+        `chooser` picks where a picture has more captions than `per_picture`.
+        """
         chosen = []
         for picture in pictures:
             rows = list(range(self.first[picture], self.first[picture + 1]))
@@ -35,10 +40,13 @@ class EncodedCaptions:
         longest = max(len(row) for rows in chosen for row in rows)
         widest = max(len(rows) for rows in chosen)
         out = torch.full((len(pictures), widest, longest), self.pad, dtype=torch.long)
+        # Kept apart: the padding token may be the end token too (GPT-2).
+        real = torch.zeros(out.shape, dtype=torch.bool)
         for place, group in enumerate(chosen):
             for column, ids in enumerate(group):
                 out[place, column, : len(ids)] = ids
-        return out
+                real[place, column, : len(ids)] = True
+        return out, real
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Batch:
 
     pictures: list[int]
     captions_BCT: Tensor
+    real_BCT: Tensor
+    """Where a caption has a token; the rest is padding."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +81,5 @@ class EpochPlan:
         for step in range(first, self.steps):
             pictures = order[step * self.batch_size : (step + 1) * self.batch_size]
             chooser = random.Random(f"{self.seed}/{epoch}/{step}")  # noqa: S311
-            yield Batch(pictures, self.captions.batch(pictures, self.captions_per_image, chooser))
+            captions, real = self.captions.batch(pictures, self.captions_per_image, chooser)
+            yield Batch(pictures, captions, real)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,14 @@ class FeatureCache:
         return torch.from_numpy(out).float()
 
 
-def encoder_fingerprint(model: Captioner, transform: Transform) -> str:
-    """Of the frozen stages' tensors and the transform."""
+def encoder_fingerprint(
+    model: Captioner, transform: Transform, architecture: dict[str, Any]
+) -> str:
+    """Of the frozen stages' tensors, of what they are (equal tensors make more than one ViT), and of the transform."""
     import hashlib
 
-    digest = hashlib.sha256(transform.fingerprint().encode())
+    what = storage.fingerprint({"encoder": architecture["encoder"]})
+    digest = hashlib.sha256((transform.fingerprint() + what).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -26,21 +26,20 @@ def caption_loss(
     model: Captioner,
     memory: Memory,
     captions_BCT: Tensor,
+    real_BCT: Tensor,
     *,
-    pad: int,
     label_smoothing: float = 0.0,
     attention_penalty: float = 0.0,
 ) -> Loss:
     """Cross-entropy + the doubly stochastic term lambda * mean_s (1 - sum_t a_ts)^2.
 
-    Xu et al. 2015, eq. 14: over a caption each place of the picture is looked at about equally.
+    `real` says where a caption has a token. Xu et al. 2015, eq. 14: over a caption each place of the picture is looked at about equally.
     """
-    prefixes, targets = captions_BCT[..., :-1], captions_BCT[..., 1:]
-    real = targets != pad
-    teaching = model.teach(memory, prefixes, real)
+    prefixes, targets, real = captions_BCT[..., :-1], captions_BCT[..., 1:], real_BCT[..., 1:]
+    teaching = model.teach(memory, prefixes, real, attention=attention_penalty > 0)
     entropy = F.cross_entropy(teaching.logits_MV, targets[real], label_smoothing=label_smoothing)
     total = entropy
-    if attention_penalty > 0:
+    if teaching.attention_MS is not None:
         lengths = real.sum(-1).flatten()
         captions = torch.repeat_interleave(
             torch.arange(len(lengths), device=lengths.device), lengths

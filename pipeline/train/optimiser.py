@@ -1,26 +1,40 @@
-"""AdamW with the encoder's learning rate apart, warm-up and cosine decay."""
+"""AdamW: rates of decoder and encoder apart, decay of matrices alone, warm-up and cosine."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import nn
 
 from pipeline.config import TrainConfig
 from pipeline.models.captioner import Captioner
 
 
 def build_optimiser(model: Captioner, config: TrainConfig) -> torch.optim.AdamW:
-    """Two groups: the decoder, and what is trained of the encoder."""
-    groups = [
-        {"params": list(model.decoder.parameters()), "peak": config.learning_rate},
-        {
-            "params": [p for p in model.encoder.parameters() if p.requires_grad],
-            "peak": config.encoder_learning_rate,
-        },
-    ]
-    used = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(used, lr=0.0, weight_decay=config.weight_decay)
+    """The decoder, and what is trained of the encoder; each with and without weight decay."""
+    groups = []
+    parts = (
+        (model.decoder, config.learning_rate),
+        (model.encoder, config.encoder_learning_rate),
+    )
+    for part, peak in parts:
+        for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+            chosen = [
+                parameter
+                for name, parameter in part.named_parameters()
+                if parameter.requires_grad and _is_matrix(part, name) == matrices
+            ]
+            if chosen:
+                groups.append({"params": chosen, "peak": peak, "weight_decay": decay})
+    return torch.optim.AdamW(groups, lr=0.0)
+
+
+def _is_matrix(model: nn.Module, name: str) -> bool:
+    """Whether it decays: not biases, norms, embeddings, position tables and class tokens."""
+    module, _, kind = name.rpartition(".")
+    matrix = kind.endswith("weight") and model.get_parameter(name).ndim > 1
+    return matrix and not isinstance(model.get_submodule(module), nn.Embedding)
 
 
 def set_learning_rate(

@@ -15,20 +15,23 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ModelError
 from pipeline.evaluate import evaluate_captioner, load_pixels
-from pipeline.images import Transform, normalise
+from pipeline.images import normalise
 from pipeline.metrics import References
 from pipeline.models.build import build
-from pipeline.models.encoders import check_name, weights_statistics
+from pipeline.models.encoders import check_name
+from pipeline.models.gpt import GPTDecoder
+from pipeline.models.importers.gpt2 import initialise
+from pipeline.models.recipe import transform_for
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import Predictor, choose_device
 from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
-from pipeline.text import SPECIAL, Tokenizer
 from pipeline.tracking import Tracker
 from pipeline.train import (
+    decoder_weights,
     fingerprint,
     require_batch_statistics,
     require_validation,
@@ -39,6 +42,7 @@ from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.features import FeatureCache, encoder_fingerprint
 from pipeline.train.loss import caption_loss
 from pipeline.train.optimiser import build_optimiser, set_learning_rate
+from pipeline.train.vocabulary import build_tokenizer
 
 PRINT_SECONDS = 10.0
 DECODE_THREADS = 4
@@ -77,37 +81,30 @@ class TrainingRun:
         """The model before the first step; a function of settings, data and seed."""
         settings = self.settings
         captions = self.reader.captions()
-        tokenizer = Tokenizer.train(
-            (text for group in captions for text in group),
-            settings.tokenizer.min_count,
-            settings.tokenizer.max_words,
-        )
-        if len(tokenizer) == len(SPECIAL):
-            raise ConfigError(
-                f"train.tokenizer.min_count = {settings.tokenizer.min_count}: no word of the training "
-                "captions occurs that often; lower it, or give more captions"
-            )
-        mean, std = weights_statistics(settings.encoder.name, settings.encoder.weights)
-        transform = Transform(
-            size=settings.transform.size,
-            resize=settings.transform.resize,
-            mean=settings.transform.mean or mean,
-            std=settings.transform.std or std,
-        )
+        tokenizer = build_tokenizer(self.config, (text for group in captions for text in group))
+        transform = transform_for(settings.encoder, settings.transform)
         architecture: dict[str, Any] = {
-            "encoder": settings.encoder.model_dump(mode="json", exclude={"weights"}),
-            "decoder": settings.decoder.model_dump(mode="json"),
+            "encoder": settings.encoder.model_dump(
+                mode="json", exclude={"weights"}, exclude_none=True
+            ),
+            "decoder": {
+                **settings.decoder.model_dump(mode="json", exclude={"weights"}),
+                "pad": tokenizer.pad,
+            },
             "vocabulary": len(tokenizer),
             "size": transform.size,
         }
         torch.manual_seed(settings.seed)
         model = build(architecture, weights_file(self.config) or settings.encoder.weights)
+        if (start := decoder_weights(self.config)) is not None:
+            assert isinstance(model.decoder, GPTDecoder)
+            initialise(model.decoder, start)
         provenance = {
             "training_fingerprint": self.fingerprint,
             "shard_set": self.shard_set.fingerprint,
             "settings": settings.model_dump(mode="json"),
         }
-        frequencies = References(captions).document_frequencies.to_json()
+        frequencies = References(captions).document_frequencies.to_bytes()
         return SavedCaptioner(
             model.to(self.device),
             tokenizer,
@@ -156,7 +153,9 @@ class TrainingRun:
         if self.settings.encoder.train != "none" or not self.settings.cache_features:
             return None, None
         model, transform = self.saved.model.eval(), self.saved.transform
-        directory = self.work / "features" / encoder_fingerprint(model, transform)
+        directory = (
+            self.work / "features" / encoder_fingerprint(model, transform, self.saved.architecture)
+        )
         train, validation = (
             FeatureCache(model, transform, reader, directory, self.settings.batch_size)
             for reader in (self.reader, self.validation)
@@ -215,7 +214,7 @@ class TrainingRun:
             model,
             model.memory(images),
             batch.captions_BCT.to(self.device),
-            pad=self.saved.tokenizer.pad,
+            batch.real_BCT.to(self.device),
             label_smoothing=settings.label_smoothing,
             attention_penalty=settings.attention_penalty,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -35,7 +35,7 @@ class TableState:
 class TableModel:
     """A captioner whose memory is the table itself; no training, no pictures."""
 
-    def init_state(self, memory, width):
+    def init_state(self, memory, width, max_len):
         return TableState(memory.tokens_BSD, torch.full((len(memory.tokens_BSD) * width,), PAD), 0)
 
     def step(self, tokens, state, attention=False):
@@ -50,35 +50,84 @@ def memory_of(pictures: int, seed: int) -> Memory:
     return Memory(torch.randn(pictures, 8, VOCABULARY**3, generator=generator) * 2)
 
 
+def allowed_scores(table, path, limits: Limits) -> list[float]:
+    """log-probabilities after a path that starts (PAD, BOS), the rules applied, in plain words."""
+    past = path[1:]
+    scores = table[len(past) - 1, path[-1], path[-2]].tolist()
+    banned = set(limits.banned)
+    for token in range(VOCABULARY):
+        if token in past:
+            scores[token] *= limits.repetition_penalty
+        longer, size = (*past, token), limits.ngram_block
+        grams = [longer[i : i + size] for i in range(len(longer) - size + 1)]
+        if size and grams and grams[-1] in grams[:-1]:
+            banned.add(token)
+        banned |= {run[-1] for run in limits.banned_runs if longer[-len(run) :] == run}
+    if len(past) <= limits.min_len:
+        banned.add(limits.eos)
+    return [-math.inf if t in banned else score for t, score in enumerate(scores)]
+
+
 def every_caption(memory: Memory, picture: int, limits: Limits):
-    """(normalised score, tokens) of all captions that are allowed."""
+    """(normalised score, tokens) of all captions that are allowed, best first."""
     table = memory.tokens_BSD[picture].view(8, VOCABULARY, VOCABULARY, VOCABULARY).log_softmax(-1)
-    words = [t for t in range(VOCABULARY) if t not in (*BANNED, EOS)]
     found = []
-    for length in range(1, limits.max_len + 1):
-        for head in itertools.product(words, repeat=length - 1):
-            lasts = [EOS] if length > limits.min_len else []
-            if length == limits.max_len:
-                lasts = [*lasts, *words]
-            for last in lasts:
-                tokens = (*head, last)
-                path = (PAD, BOS, *tokens)
-                total = sum(float(table[i, path[i + 1], path[i], t]) for i, t in enumerate(tokens))
-                found.append((total / length**limits.length_penalty, tokens))
+
+    def continue_from(tokens: tuple[int, ...], total: float) -> None:
+        for token, score in enumerate(allowed_scores(table, (PAD, BOS, *tokens), limits)):
+            longer = (*tokens, token)
+            if score == -math.inf:
+                continue
+            if token == limits.eos or len(longer) == limits.max_len:
+                rank = (total + score) / len(longer) ** limits.length_penalty
+                found.append((rank, longer))
+            else:
+                continue_from(longer, total + score)
+
+    continue_from((), 0.0)
     return sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("min_len", [0, 2])
-def test_a_wide_beam_is_exhaustive_search(penalty, min_len):
-    limits = Limits(BOS, EOS, PAD, BANNED, max_len=4, min_len=min_len, length_penalty=penalty)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"length_penalty": 0.0},
+        {"length_penalty": 0.6},
+        {"length_penalty": 2.0, "min_len": 2},
+        {"ngram_block": 1},
+        {"ngram_block": 2, "min_len": 3},
+        {"repetition_penalty": 1.7},
+        {"banned_runs": ((4, 5), (3, 3, 4), (BOS, 4))},
+        {"ngram_block": 2, "repetition_penalty": 0.7, "banned_runs": ((5, 4),), "min_len": 1},
+    ],
+    ids=str,
+)
+def test_a_wide_beam_is_exhaustive_search(rules):
+    limits = Limits(BOS, EOS, PAD, BANNED, **{"max_len": 4, "min_len": 0, **rules})
     memory = memory_of(5, seed=3)
     found = beam_search(TableModel(), memory, limits, beam=200, candidates=5)
     for picture, hypotheses in enumerate(found):
         expected = every_caption(memory, picture, limits)[:5]
         assert [h.tokens for h in hypotheses] == [tokens for _, tokens in expected]
-        ranks = [h.log_probability / len(h.tokens) ** penalty for h in hypotheses]
-        assert ranks == pytest.approx([score for score, _ in expected], abs=1e-5)
+        if limits.repetition_penalty == 1:
+            ranks = [h.log_probability / len(h.tokens) ** limits.length_penalty for h in hypotheses]
+            assert ranks == pytest.approx([score for score, _ in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_token_log_probabilities_are_the_models_own(beam):
+    limits = Limits(BOS, EOS, PAD, BANNED, max_len=6, repetition_penalty=1.5, ngram_block=2)
+    memory = memory_of(12, seed=11)
+    for picture, (best, *_) in enumerate(search(TableModel(), memory, limits, beam=beam)):
+        table = memory.tokens_BSD[picture].view(8, VOCABULARY, VOCABULARY, VOCABULARY)
+        path = (PAD, BOS, *best.tokens)
+        own = [
+            float(table.log_softmax(-1)[i, path[i + 1], path[i], token])
+            for i, token in enumerate(best.tokens)
+        ]
+        assert best.token_log_probabilities == pytest.approx(own, abs=1e-5)
+        assert best.log_probability == pytest.approx(sum(own), abs=1e-5)
+        assert best.score == pytest.approx(sum(own) / len(own), abs=1e-5)
 
 
 @pytest.mark.parametrize("beam", [1, 2, 3, 5])
@@ -126,3 +175,17 @@ def test_candidates_are_distinct_and_ranked():
         assert len({h.tokens for h in hypotheses}) == len(hypotheses)
         scores = [h.score for h in hypotheses]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_where_every_word_is_used_up_the_caption_ends(beam):
+    limits = Limits(BOS, EOS, PAD, BANNED, max_len=8, min_len=6, ngram_block=1)
+    for hypotheses in search(TableModel(), memory_of(6, seed=4), limits, beam=beam):
+        assert sorted(hypotheses[0].tokens) == [EOS, 3, 4, 5]
+        assert hypotheses[0].tokens[-1] == EOS
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_no_pictures_no_captions(beam):
+    limits = Limits(BOS, EOS, PAD, BANNED, max_len=8)
+    assert search(TableModel(), memory_of(0, seed=4), limits, beam=beam) == []

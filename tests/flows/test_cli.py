@@ -45,9 +45,14 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "shard",
         "train",
         "score",
+        "score-captions",
+        "compare",
+        "document-frequencies",
         "promote",
         "retrain",
+        "import-hf",
         "caption",
+        "explain",
         "verify",
     ]
     for code in ("0", "1", "2", "3", "4", "5", "6", "130"):
@@ -198,14 +203,14 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a captioner with random weights."""
     import torch
 
-    from pipeline.config import DecoderConfig, EncoderConfig, GenerationConfig
+    from pipeline.config import EncoderConfig, GenerationConfig, LSTMConfig
     from pipeline.images import Transform
     from pipeline.models.build import build
     from pipeline.models.saved import SavedCaptioner
     from pipeline.text import Tokenizer
 
     tokenizer = Tokenizer.train(["a red circle above a blue square"], 1, 100)
-    decoder = DecoderConfig(width=8, embedding=8, attention=8)
+    decoder = LSTMConfig(width=8, embedding=8, attention=8)
     architecture = {
         "encoder": EncoderConfig(name="resnet18").model_dump(mode="json", exclude={"weights"}),
         "decoder": decoder.model_dump(mode="json"),
@@ -264,6 +269,38 @@ def test_caption_and_verify(captioner: Path, photos: Path, tmp_path: Path) -> No
     damaged = run("verify", table)
     assert damaged.exit_code == 5
     assert damaged.stderr.startswith("error: ")
+
+
+def test_explain_draws_and_prints_numbers(captioner: Path, photos: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    out, numbers = tmp_path / "why.png", tmp_path / "why.json"
+    common = ["--model", captioner, "--work", tmp_path / "work"]
+    drawn = run("explain", photos / "1.jpg", "--out", out, "--json", numbers, *common)
+    assert drawn.exit_code == 0, drawn.stderr
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+    found = json.loads(numbers.read_text())
+    assert f"caption  {found['caption']}\n" in drawn.stdout
+    assert len(found["words"]) == len(found["caption"].split())
+    printed = run("explain", photos / "1.jpg", "--json", "-", "--beam", "2", *common)
+    assert json.loads(printed.stdout)["model"] == str(captioner)
+
+
+def test_explain_names_what_cannot_work(captioner: Path, photos: Path, tmp_path: Path) -> None:
+    def refused(code: int, *arguments: object) -> str:
+        result = run("explain", *arguments, "--model", captioner, "--work", tmp_path / "work")
+        assert result.exit_code == code, result.stderr
+        assert not list(tmp_path.glob("*.png"))
+        return result.stderr
+
+    photo, out = photos / "1.jpg", tmp_path / "why.png"
+    assert "absent.jpg: No such file" in refused(2, tmp_path / "absent.jpg", "--out", out)
+    assert "zero_bytes" in refused(3, photos / "broken.jpg", "--out", out)
+    assert "create it first" in refused(2, photo, "--out", tmp_path / "nowhere" / "why.png")
+    assert "is a directory" in refused(2, photo, "--json", photos)
+    assert "why.png" in refused(2, photo, "--out", tmp_path / "why.jpg")
+    assert "without --out" in refused(2, photo)
 
 
 def test_a_table_directory_that_holds_something_else_is_left_alone(

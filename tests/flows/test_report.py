@@ -115,6 +115,14 @@ def test_markdown_sets_the_scores_side_by_side(chain: Chain) -> None:
     assert "more than 0.5 CIDEr" in text
 
 
+def test_meteor_is_shown_where_it_was_scored(chain: Chain) -> None:
+    assert "METEOR" not in report.about_scores(chain.score_card) + report.markdown(*chain)
+    card = chain.score_card.model_copy(update={"metrics": {**SCORES, "meteor": 20.5}})
+    assert "METEOR      20.5" in report.about_scores(card)
+    # The champion, scored for the gate alone, has none.
+    assert "| METEOR | 20.5 |  |" in report.markdown(*chain._replace(score_card=card))
+
+
 def test_paths_below_this_directory_are_shown_relative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,10 +25,12 @@ def test_stepping_equals_teaching():
     model = tiny()
     memory = model.memory(model.features(torch.randn(3, 3, 64, 64)))
     captions = torch.randint(4, VOCABULARY, (3, 2, 7))
-    teaching = model.teach(memory, captions, torch.ones_like(captions, dtype=torch.bool))
+    teaching = model.teach(
+        memory, captions, torch.ones_like(captions, dtype=torch.bool), attention=True
+    )
     logits_BCTV = teaching.logits_MV.view(3, 2, 7, VOCABULARY)
     attention_BCTS = teaching.attention_MS.view(3, 2, 7, -1)
-    state = model.init_state(memory, 2)
+    state = model.init_state(memory, 2, 7)
     for step in range(7):
         logits, state = model.step(captions[:, :, step].flatten(), state, attention=True)
         torch.testing.assert_close(logits, logits_BCTV[:, :, step].flatten(0, 1))
@@ -42,8 +44,8 @@ def test_only_the_positions_asked_for_are_projected():
     at = torch.rand(2, 3, 5) > 0.4
     at[0, 2] = False
     at[:, 1, 3:] = False
-    every = model.teach(memory, captions, torch.ones_like(at))
-    some = model.teach(memory, captions, at)
+    every = model.teach(memory, captions, torch.ones_like(at), attention=True)
+    some = model.teach(memory, captions, at, attention=True)
     torch.testing.assert_close(some.logits_MV, every.logits_MV[at.flatten()])
     torch.testing.assert_close(some.attention_MS, every.attention_MS[at.flatten()])
 
@@ -61,7 +63,7 @@ def test_a_caption_depends_on_its_picture_alone():
 def test_beams_move_without_copying_the_memory_and_finished_pictures_leave():
     model = tiny()
     memory = model.memory(model.features(torch.randn(3, 3, 64, 64)))
-    state = model.init_state(memory, 2)
+    state = model.init_state(memory, 2, 7)
     _, state = model.step(torch.tensor([4, 5, 6, 7, 8, 9]), state)
     swapped = state.select(torch.tensor([1, 0, 2, 3, 5, 5]))
     assert swapped.memory.tokens_BSD.data_ptr() == memory.tokens_BSD.data_ptr()
@@ -77,5 +79,7 @@ def test_attention_is_a_distribution_over_places():
     model = tiny()
     memory = model.memory(model.features(torch.randn(2, 3, 64, 64)))
     captions = torch.randint(4, VOCABULARY, (2, 1, 4))
-    looks = model.teach(memory, captions, torch.ones_like(captions, dtype=torch.bool)).attention_MS
+    every = torch.ones_like(captions, dtype=torch.bool)
+    assert model.teach(memory, captions, every).attention_MS is None
+    looks = model.teach(memory, captions, every, attention=True).attention_MS
     torch.testing.assert_close(looks.sum(-1), torch.ones(8))

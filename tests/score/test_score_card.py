@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import score as stage
 from pipeline import storage
 from pipeline.config import load_config
 from pipeline.decode import Caption
@@ -101,6 +102,9 @@ def test_shuffled_pictures_get_the_scores_of_others(place, tmp_path):
         evaluate_captioner(right, reader, batch_size=5, shuffle_images=s, features=torch.arange)
         for s in (False, True)
     )
+    assert plain.hypotheses == [captions[0] for captions in reader.captions()]
+    assert sorted(shuffled.hypotheses) == sorted(plain.hypotheses)
+    assert shuffled.hypotheses != plain.hypotheses
     assert plain.scores.per_image["bleu_4"] == pytest.approx([1.0] * 12, abs=1e-6)
     assert shuffled.scores.corpus["cider"] < 0.6 * plain.scores.corpus["cider"]
     assert shuffled.references == plain.references
@@ -122,3 +126,40 @@ def test_a_split_that_is_not_there_and_a_score_that_is_not_yet(place, tmp_path):
         score(settings(place, "score.split=test"), tmp_path, shards, checkpoint)
     with pytest.raises(DataError, match="captionmill score"):
         find_score_card(settings(place, "score.beam=2"), tmp_path, shards, checkpoint)
+
+
+def test_meteor_is_in_the_card_where_it_was_asked_for(place, tmp_path, monkeypatch):
+    asked = []
+
+    def stand_in(references, hypotheses):
+        asked.append((references, hypotheses))
+        return 0.25, [number / 100 for number in range(len(hypotheses))]
+
+    monkeypatch.setattr(stage, "require_meteor", lambda: None)
+    monkeypatch.setattr(stage, "meteor_scores", stand_in)
+    shards = shard(settings(place), tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    without = score(settings(place), tmp_path, shards, checkpoint)
+    assert "meteor" not in without.metrics and not asked
+    card = score(settings(place, "score.meteor=true"), tmp_path, shards, checkpoint)
+    assert card.metrics == {**without.metrics, "meteor": 25.0}
+    assert card.fingerprint != without.fingerprint and card.signature == without.signature
+    rows = pq.read_table(Path(card.path) / "per_image.parquet").to_pylist()
+    assert [r["meteor"] for r in rows] == [number / 100 for number in range(12)]
+    assert asked == [(ShardReader(shards, "val").captions(), [r["caption"] for r in rows])]
+    whole = storage.read_json(Path(card.path) / "scores.json")
+    assert whole["definitions"]["meteor"] == "METEOR 1.5 (pycocoevalcap's Java)"
+    plain = storage.read_json(Path(without.path) / "scores.json")
+    assert "meteor" not in plain["definitions"]
+    assert pq.read_schema(Path(without.path) / "per_image.parquet").names[-1] == "cider"
+
+
+def test_meteor_without_java_stops_before_any_work(place, tmp_path, monkeypatch):
+    shards = shard(settings(place), tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("pipeline.metrics.meteor._jar", lambda: None)
+    with pytest.raises(ConfigError, match=r"captionmill\[meteor\]"):
+        score(
+            settings(place, "score.meteor=true"), tmp_path, shards, as_checkpoint(place / "model")
+        )
+    assert not (tmp_path / "score").exists()

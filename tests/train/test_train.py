@@ -16,9 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.config import Config, load_config
-from pipeline.errors import ConfigError, DataError, WeightsError
+from pipeline.errors import ConfigError, DataError, ModelError, WeightsError
 from pipeline.predict import load_captioner
 from pipeline.shard import shard
+from pipeline.text import Tokenizer
 from pipeline.train import find_checkpoint, train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -29,10 +30,10 @@ SETTINGS = [
     "train.batch_size=8",
     "train.warmup_steps=2",
     "train.learning_rate=0.003",
-    "train.decoder={width: 32, embedding: 32, attention: 16, dropout: 0.2}",
     "device=cpu",
     "threads=1",
 ]
+SMALL = "train.decoder={width: 32, embedding: 32, attention: 16, dropout: 0.2}"
 
 
 def make_data(folder: Path, counts: dict[str, int]) -> None:
@@ -53,8 +54,12 @@ def make_data(folder: Path, counts: dict[str, int]) -> None:
 
 
 def settings(data: Path, *more: str) -> Config:
-    sources = [{"kind": "jsonl", "annotations": str(data / f"{s}.jsonl")} for s in ("train", "val")]
-    return load_config(None, [*SETTINGS, f"shard.sources={json.dumps(sources)}", *more])
+    return load_config(None, [*SETTINGS, SMALL, *sources(data), *more])
+
+
+def sources(data: Path) -> list[str]:
+    files = [{"kind": "jsonl", "annotations": str(data / f"{s}.jsonl")} for s in ("train", "val")]
+    return [f"shard.sources={json.dumps(files)}"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,48 @@ def test_it_learns_and_the_checkpoint_captions(data, tmp_path):
     pixels[2] = 220
     assert "blue" in captioner.caption([pixels])[0].text
     assert find_checkpoint(config, tmp_path, shards) == record
+
+
+ARCHITECTURES = {
+    "frozen CNN, GPT, bytes": ["train.decoder={kind: gpt, layers: 2, width: 64, heads: 2}"],
+    "ViT from scratch, GPT, bytes": [
+        "train.decoder={kind: gpt, layers: 2, width: 64, heads: 2}",
+        "train.encoder={name: vit, train: all, patch: 8, depth: 2, width: 32, heads: 2}",
+        "train.encoder_learning_rate=0.003",
+    ],
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_other_architectures_learn_with_the_same_command(data, tmp_path, architecture):
+    options = ["train.epochs=25", "train.batch_size=10", "train.tokenizer={kind: bpe}"]
+    config = load_config(None, [*SETTINGS, *options, *architecture, *sources(data)])
+    record = train(config, tmp_path, shard(config, tmp_path))
+    assert record.validation_cider > 300
+    assert bool(list(tmp_path.glob("features/*"))) == (config.train.encoder.train == "none")
+    captioner = load_captioner(record.path, device="cpu")
+    texts = [c.text for c in captioner.caption([data / "0.png", data / "1.png"])]
+    assert ["red" in texts[0], "green" in texts[1]] == [True, True]
+
+
+def test_a_tokenizer_from_a_file(data, tmp_path):
+    file = tmp_path / "t" / "tokenizer.json"
+    file.parent.mkdir()
+    file.write_text(Tokenizer.train_bpe(["a red square"] * 9, 300).to_json())
+    options = ["train.epochs=1", "train.tokenizer={kind: file, path: t}", f"data_root={tmp_path}"]
+    config = load_config(None, [*SETTINGS, SMALL, *options, *sources(data)])
+    shards = shard(config, tmp_path)
+    record = train(config, tmp_path, shards)
+    assert len(load_captioner(record.path, device="cpu").saved.tokenizer) == len(
+        Tokenizer.from_files(file)
+    )
+    assert find_checkpoint(config, tmp_path, shards) == record
+    file.write_text(Tokenizer.train_bpe(["a blue ball"] * 9, 300).to_json())
+    with pytest.raises(DataError, match="no finished checkpoint"):  # another file, another model
+        find_checkpoint(config, tmp_path, shards)
+    file.unlink()
+    with pytest.raises(ModelError, match="no tokenizer"):
+        train(config, tmp_path, shards)
 
 
 def test_finished_work_is_recognised_without_training(data, tmp_path, capsys):

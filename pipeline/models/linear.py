@@ -1,0 +1,114 @@
+"""Matrix products on a CPU through oneDNN; everywhere else, and in training, torch's own.
+
+torch multiplies float32 matrices on a CPU with MKL, which on AMD processors reaches about half of
+what oneDNN, which torch also brings, does. `tests/benchmarks/search_speed.py` prints both.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["none", "gelu", "gelu_tanh"]
+
+# The operator that torch.compile emits for a linear layer on an x86 CPU; it has no derivative.
+_ONEDNN = (
+    getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()
+    else None
+)
+_FUSED = {
+    "none": ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+}
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none"
+) -> Tensor:
+    """activation(x @ weight.T + bias) for x [..., I] and weight [O, I]."""
+    if (
+        _ONEDNN is not None
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in {torch.float32, torch.bfloat16}
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.enabled
+        and x.numel()
+    ):
+        name, algorithm = _FUSED[activation]
+        out: Tensor = _ONEDNN(x, weight, bias, name, [], algorithm)
+        return out
+    out = F.linear(x, weight, bias)
+    if activation == "none":
+        return out
+    return F.gelu(out, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+class Linear(nn.Linear):
+    """nn.Linear through `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O]."""
+        return linear(x, self.weight, self.bias)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """nn.MultiheadAttention's own attention [B, S, D], without a mask, through `linear`."""
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = True, **_: object
+    ) -> tuple[Tensor, Tensor | None]:
+        """As nn.MultiheadAttention where it is asked for what no picture encoder asks for."""
+        if need_weights or query is not key or key is not value:
+            return super().forward(query, key, value, need_weights=need_weights)
+        qkv = linear(query, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return linear(
+            mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias
+        ), None
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Let the linear layers and attentions of someone else's model go through `linear`.
+
+    Modules keep their names, tensors and results to float precision; subclasses with a forward of
+    their own stay as they are.
+    """
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+        elif type(module) is nn.MultiheadAttention and _plain(module):
+            module.__class__ = SelfAttention
+
+
+def lay_out_for_inference(model: nn.Module) -> None:
+    """Store the matrices of a model that stays on the CPU as oneDNN reads them: inputs first.
+
+    Saves it the turning at every product (a third of a small batch's time). Shapes, values and what
+    is saved do not change.
+    """
+    if _ONEDNN is None:
+        return
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            weight = isinstance(module, nn.Linear | nn.Embedding) and name == "weight"
+            if weight or name == "in_proj_weight":
+                parameter.data = parameter.data.t().contiguous().t()
+
+
+def _plain(module: nn.MultiheadAttention) -> bool:
+    return (
+        module.batch_first
+        and module.in_proj_weight is not None
+        and module.bias_k is None
+        and not module.add_zero_attn
+    )

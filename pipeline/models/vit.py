@@ -1,0 +1,145 @@
+"""The Vision Transformer in stages: patch embedding, each block, the final norm.
+
+Dosovitskiy et al. 2021, 'An Image is Worth 16x16 Words'; a second leading token is DeiT's
+distillation token (Touvron et al. 2021). The blocks are torchvision's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.vision_transformer import EncoderBlock
+
+from pipeline.errors import ConfigError
+from pipeline.models.captioner import Layout
+from pipeline.models.stages import StagedEncoder, Train
+
+
+class PatchEmbedding(nn.Module):
+    """Pictures [B, 3, H, W] to tokens [B, P + h * w, D]: P leading ones, then patches."""
+
+    def __init__(self, layout: Layout, patch: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, width, patch, patch)
+        self.prefix = nn.Parameter(torch.zeros(1, layout.prefix, width))
+        self.positions = nn.Parameter(torch.empty(1, layout.tokens, width).normal_(std=0.02))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.trunc_normal_(self.projection.weight, std=(3 * patch * patch) ** -0.5)
+        assert self.projection.bias is not None
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Patches row by row behind the leading tokens, positions added."""
+        patches = self.projection(images).flatten(2).transpose(1, 2)
+        prefix = self.prefix.expand(len(images), -1, -1)
+        out: Tensor = self.dropout(torch.cat([prefix, patches], 1) + self.positions)
+        return out
+
+
+class ViTEncoder(StagedEncoder):
+    """A ViT without its head: normalised pictures [B, 3, H, W] to normed tokens [B, S, D].
+
+    `stages` has these tensors: embedding.projection.{weight,bias}, embedding.prefix [1, P, D],
+    embedding.positions [1, S, D], block_0, block_1, ... as torchvision's EncoderBlock
+    (ln_1, self_attention, ln_2, mlp), norm.{weight,bias}.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch: int,
+        depth: int,
+        width: int,
+        heads: int,
+        mlp: int,
+        prefix_tokens: int = 1,
+        eps: float = 1e-6,
+        dropout: float = 0.0,
+        train: Train = "none",
+        name: str = "vit",
+    ) -> None:
+        """Random weights.
+
+        Args:
+            image_size: side of the input in pixels, a multiple of `patch`.
+            patch: side of a patch in pixels.
+            depth: blocks.
+            width: D, a multiple of `heads`.
+            heads: attention heads.
+            mlp: width inside a block's MLP.
+            prefix_tokens: 1 (class), 2 (class, distillation) or 0.
+            eps: of the layer norms.
+            dropout: of the embedding and the blocks, while training.
+            train: see `stages.count_frozen`; a stage is the embedding, a block, or the norm.
+            name: for messages.
+
+        Raises:
+            ConfigError: sizes that cannot be, or more stages to train than there are.
+        """
+        if image_size % patch:
+            raise ConfigError(
+                f"train.transform.size = {image_size} is not a multiple of {name}'s patch of {patch} "
+                f"pixels; {max(1, image_size // patch) * patch} and {-(-image_size // patch) * patch} are"
+            )
+        if width % heads:
+            raise ConfigError(f"{name}: width = {width} is not a multiple of heads = {heads}")
+        side = image_size // patch
+        layout = Layout(prefix_tokens, side, side)
+        norm = partial(nn.LayerNorm, eps=eps)
+        stages: OrderedDict[str, nn.Module] = OrderedDict(
+            embedding=PatchEmbedding(layout, patch, width, dropout)
+        )
+        for number in range(depth):
+            stages[f"block_{number}"] = EncoderBlock(heads, width, mlp, dropout, 0.0, norm)
+        stages["norm"] = norm(width)
+        super().__init__(nn.Sequential(stages), train, True, name)
+        self.width, self.layout = width, layout
+
+
+def resample_positions(positions_1SD: Tensor, prefix: int, side: int) -> Tensor:
+    """Position embeddings of a square grid for one of `side` x `side` patches.
+
+    Bicubic with antialiasing, as timm does for ViT and DeiT; the `prefix` leading ones stay.
+
+    Raises:
+        ValueError: the patches of `positions` make no square.
+    """
+    patches = positions_1SD.shape[1] - prefix
+    old = math.isqrt(max(patches, 0))
+    if patches < 1 or old * old != patches:
+        raise ValueError(f"{patches} patch positions are no square grid")
+    if old == side:
+        return positions_1SD
+    leading, grid = positions_1SD[:, :prefix], positions_1SD[:, prefix:]
+    grid = grid.unflatten(1, (old, old)).permute(0, 3, 1, 2).float()
+    grid = F.interpolate(grid, (side, side), mode="bicubic", antialias=True)
+    grid = grid.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat([leading, grid.to(leading.dtype)], 1)
+
+
+_RENAMES = (
+    (r"conv_proj\.", "embedding.projection."),
+    (r"class_token$", "embedding.prefix"),
+    (r"encoder\.pos_embedding$", "embedding.positions"),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.", r"block_\1."),
+    (r"encoder\.ln\.", "norm."),
+)
+
+
+def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Torchvision's VisionTransformer tensors under the names of `ViTEncoder.stages`."""
+    renamed = {}
+    for key, value in state.items():
+        for theirs, ours in _RENAMES:
+            key, found = re.subn(f"^{theirs}", ours, key)  # noqa: PLW2901
+            if found:
+                break
+        renamed[key] = value
+    return renamed

@@ -1,0 +1,340 @@
+"""Captioning beside transformers' generate, on the same weights in the same process.
+
+    python tests/benchmarks/search_speed.py [--beams 1 3 5] [--rounds 7] [--dtype bfloat16]
+    python tests/benchmarks/search_speed.py --device cuda       # ViT-B/16, batch 256, bf16
+    python tests/benchmarks/search_speed.py --captioner DIR --images DIR    # trained weights
+
+Without a captioner: ViT-S/16 + 6 GPT layers of width 384, vocabulary 10,000, random weights, 20
+forced tokens. Rounds alternate, figures are medians, ratios are medians of each round's ratio.
+The bound is what the same floating-point operations take at the rate at which transformers runs
+the encoder. Needs the dev extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers_twin import Twin
+
+from pipeline import images as picture
+from pipeline.decode import Hypothesis, Limits, search
+from pipeline.models.build import build
+from pipeline.models.captioner import Captioner, Memory
+from pipeline.models.linear import lay_out_for_inference, linear
+from pipeline.predict import load_captioner
+
+BOS, EOS, PAD = 1, 2, 0
+SMALL, BASE = (384, 6), (768, 12)
+VOCABULARY = 10_000
+
+
+@dataclass
+class Pair:
+    """Both models and what they caption."""
+
+    ours: Captioner
+    theirs: Twin
+    architecture: dict[str, Any]
+    limits: Limits
+    images: Tensor
+
+    @torch.inference_mode()
+    def encode(self) -> Tensor:
+        return self.ours.memory(self.ours.features(self.images)).tokens_BSD
+
+    @torch.inference_mode()
+    def caption(self, beam: int) -> list[list[Hypothesis]]:
+        memory = self.ours.memory(self.ours.features(self.images))
+        return search(self.ours, memory, self.limits, beam=beam)
+
+    @torch.inference_mode()
+    def generate(self, beam: int) -> list[tuple[int, ...]]:
+        return self.theirs.generate(self.images, beam)
+
+    @torch.inference_mode()
+    def encode_theirs(self) -> Tensor:
+        return self.theirs.encode(self.images)
+
+
+def random_pair(options: argparse.Namespace) -> Pair:
+    width, heads = BASE if options.device == "cuda" else SMALL
+    architecture: dict[str, Any] = {
+        "encoder": {
+            "name": "vit",
+            "train": "none",
+            "patch": 16,
+            "depth": 12,
+            "width": width,
+            "heads": heads,
+            "mlp": 4 * width,
+        },
+        "decoder": {
+            "kind": "gpt",
+            "width": width,
+            "layers": 6,
+            "heads": heads,
+            "positions": 128,
+            "bridge": "plain",
+        },
+        "vocabulary": VOCABULARY,
+        "size": 224,
+    }
+    torch.manual_seed(0)
+    limits = Limits(BOS, EOS, PAD, max_len=options.tokens, min_len=options.tokens)
+    images = torch.randn(options.batch, 3, 224, 224)
+    return _pair(build(architecture), architecture, limits, images, options)
+
+
+def trained_pair(options: argparse.Namespace) -> Pair:
+    """A captioner of a ViT and a GPT decoder, with its own settings."""
+    predictor = load_captioner(options.captioner, device="cpu")
+    paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in {".jpg", ".png"})
+    pixels = torch.stack([predictor.pixels(path) for path in paths[: options.batch]])
+    images = picture.normalise(pixels, predictor.transform)
+    saved = predictor.saved
+    return _pair(saved.model, saved.architecture, predictor.limits, images, options)
+
+
+def _pair(
+    model: Captioner,
+    architecture: dict[str, Any],
+    limits: Limits,
+    images: Tensor,
+    options: argparse.Namespace,
+) -> Pair:
+    dtype = getattr(torch, options.dtype)
+    twin = Twin(model, architecture, limits)
+    twin.model.to(options.device, dtype)
+    model.to(options.device, dtype).eval()
+    if options.device == "cpu":
+        lay_out_for_inference(model)
+    return Pair(model, twin, architecture, limits, images.to(options.device, dtype))
+
+
+# Floating-point operations ---------------------------------------------------------------------
+
+
+def encoder_operations(architecture: dict[str, Any]) -> float:
+    """Of a picture; a multiplication and an addition count as two."""
+    settings = architecture["encoder"]
+    width, mlp, depth = settings["width"], settings["mlp"], settings["depth"]
+    patches = (architecture["size"] // settings["patch"]) ** 2
+    tokens = patches + 1
+    block = tokens * width * (4 * width + 2 * mlp) + 2 * tokens * tokens * width
+    return 2.0 * (depth * block + patches * width * 3 * settings["patch"] ** 2)
+
+
+def decoder_operations(architecture: dict[str, Any], beam: int, tokens: float) -> float:
+    """Of a picture whose `beam` captions have `tokens` tokens each."""
+    settings, source = architecture["decoder"], architecture["encoder"]
+    width, layers = settings["width"], settings["layers"]
+    mlp = settings.get("mlp") or 4 * width
+    places = (architecture["size"] // source["patch"]) ** 2 + 1
+    once = layers * places * width * 2 * width
+    token = layers * width * (6 * width + 2 * mlp) + width * architecture["vocabulary"]
+    looks = layers * 2 * width * (places + tokens / 2)
+    return 2.0 * (once + beam * tokens * (token + looks))
+
+
+# Measuring ---------------------------------------------------------------------------------------
+
+
+def seconds(run: Callable[[], object], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def alternating(runs: list[Callable[[], object]], options: argparse.Namespace) -> list[list[float]]:
+    """Seconds of each run, a list for each; they take turns."""
+    for run in runs:
+        for _ in range(3 if options.device == "cuda" else 1):  # the GPU's graphs are recorded
+            seconds(run, options.device)
+    rounds = [[seconds(run, options.device) for run in runs] for _ in range(options.rounds)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> float:
+    """Median over the rounds."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def same_captions(pair: Pair, beam: int) -> str:
+    ours, theirs = pair.caption(beam), pair.generate(beam)
+    same = sum(h[0].tokens == tokens for h, tokens in zip(ours, theirs, strict=True))
+    return f"{same} of {len(ours)} captions equal"
+
+
+def compare(pair: Pair, options: argparse.Namespace) -> None:
+    """The encoders, then whole pictures by beam; the bound is taken in the same rounds."""
+    count, middle = len(pair.images), statistics.median
+    operations = count * encoder_operations(pair.architecture)
+    mine, others = alternating([pair.encode, pair.encode_theirs], options)
+    print(
+        f"encoder: ours {count / middle(mine):.1f} img/s, transformers {count / middle(others):.1f} "
+        f"({operations / middle(others) / 1e9:.0f} GFLOP/s), ratio {ratio(others, mine):.2f}"
+    )
+    for beam in options.beams:
+        tokens = statistics.mean(len(h[0].tokens) for h in pair.caption(beam))
+        work = operations + count * decoder_operations(pair.architecture, beam, tokens)
+        mine, others, encoding = alternating(
+            [
+                lambda beam=beam: pair.caption(beam),  # type: ignore[misc]
+                lambda beam=beam: pair.generate(beam),  # type: ignore[misc]
+                pair.encode_theirs,
+            ],
+            options,
+        )
+        bound = [taken * work / operations for taken in encoding]
+        print(
+            f"beam {beam}: ours {count / middle(mine):.1f} img/s, generate {count / middle(others):.1f}, "
+            f"ratio {ratio(others, mine):.2f}; bound {count / middle(bound):.1f} img/s, ours at "
+            f"{100 * ratio(bound, mine):.0f} % of it, generate at {100 * ratio(bound, others):.0f} %; "
+            f"{tokens:.1f} tokens, {same_captions(pair, beam)}"
+        )
+
+
+def roofline(pair: Pair, options: argparse.Namespace) -> None:
+    """On a GPU: the encoder beside the measured matrix rate, the search beside its bound."""
+    a = torch.randn(8192, 8192, device="cuda", dtype=pair.images.dtype)
+    big = torch.empty(1 << 30, device="cuda", dtype=torch.uint8)
+    source = torch.zeros_like(big)
+    with torch.inference_mode():
+        product, copy = alternating([lambda: a @ a, lambda: big.copy_(source)], options)
+    rate, bandwidth = 2 * 8192.0**3 / min(product), 2 * big.numel() / min(copy)
+    count, beam = len(pair.images), options.beams[0]
+    [encoding] = alternating([pair.encode], options)
+    done = count * encoder_operations(pair.architecture) / statistics.median(encoding)
+    print(
+        f"matrix rate {rate / 1e12:.0f} TFLOP/s, memory {bandwidth / 1e12:.2f} TB/s; encoder "
+        f"{done / 1e12:.0f} TFLOP/s, {100 * done / rate:.0f} % of the matrix rate"
+    )
+    memory = Memory(pair.encode())
+    with torch.inference_mode():
+        [searching] = alternating(
+            [lambda: search(pair.ours, memory, pair.limits, beam=beam)], options
+        )
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            search(pair.ours, memory, pair.limits, beam=beam)
+        torch.cuda.set_sync_debug_mode("default")
+    tokens = options.tokens
+    each = pair.images.element_size()
+    weights = sum(p.numel() for p in pair.ours.decoder.parameters()) * each
+    looked = 2 * pair.architecture["decoder"]["layers"] * memory.tokens_BSD.numel() * each
+    work = count * decoder_operations(pair.architecture, beam, tokens)
+    bound = max(work / rate, tokens * (weights + looked) / bandwidth)
+    print(
+        f"search, beam {beam}: {1000 * statistics.median(searching):.1f} ms, its roofline "
+        f"{1000 * bound:.1f} ms ({statistics.median(searching) / bound:.1f} x); "
+        f"{len(waits)} host synchronisations in {tokens} tokens"
+    )
+
+
+def growth(pair: Pair, options: argparse.Namespace) -> None:
+    """The decoder's time as beams and captions grow."""
+    with torch.inference_mode():
+        memory = pair.ours.memory(pair.ours.features(pair.images))
+    times = {}
+    for beam, tokens in ((1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (4, 10), (4, 40), (4, 80)):
+        limits = Limits(BOS, EOS, PAD, max_len=tokens, min_len=tokens)
+
+        def run(beam: int = beam, limits: Limits = limits) -> object:
+            return search(pair.ours, memory, limits, beam=beam)
+
+        run()
+        times[beam, tokens] = statistics.median(
+            seconds(run, options.device) for _ in range(options.rounds)
+        )
+    print(
+        "search alone, ms, by (beam, tokens): "
+        + ", ".join(f"{beam, tokens} {1000 * value:.0f}" for (beam, tokens), value in times.items())
+    )
+
+
+def products(options: argparse.Namespace) -> None:
+    """torch's matrix product beside ours, at the encoder's and the search's sizes."""
+    dtype = getattr(torch, options.dtype)
+    for rows in (options.batch * 197, options.batch * 3):
+        x, weight = torch.randn(rows, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
+        turned, bias = weight.T.contiguous().T, torch.randn(1536, dtype=dtype)
+        with torch.inference_mode():
+            mine, others = alternating(
+                [
+                    lambda x=x, w=turned, b=bias: linear(x, w, b),  # type: ignore[misc]
+                    lambda x=x, w=weight, b=bias: F.linear(x, w, b),  # type: ignore[misc]
+                ],
+                options,
+            )
+        work = 2e-9 * rows * 384 * 1536
+        print(
+            f"product [{rows}, 384] x [384, 1536]: ours {work / statistics.median(mine):.0f} GFLOP/s, "
+            f"torch {work / statistics.median(others):.0f}, ratio {ratio(others, mine):.2f}"
+        )
+
+
+def machine(options: argparse.Namespace) -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+        flags = next((x for x in lines if x.startswith("flags")), "")
+        native = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
+        name += f", bf16 by {', '.join(native)}" if native else ", no bf16 instructions"
+    if options.device == "cuda":
+        name = torch.cuda.get_device_name()
+    return f"{name}; {options.threads} threads; torch {torch.__version__}; {options.dtype}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument("--beams", type=int, nargs="+")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--tokens", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--growth", action="store_true", help="the search's time as it grows")
+    parser.add_argument("--captioner", type=Path, help="a directory: ViT and GPT, trained")
+    parser.add_argument("--images", type=Path, help="a folder of photos for it")
+    options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    options.dtype = options.dtype or ("bfloat16" if on_gpu else "float32")
+    options.batch = options.batch or (256 if on_gpu else 16)
+    options.beams = options.beams or ([3] if on_gpu else [1, 3, 5])
+    if on_gpu and not torch.cuda.is_available():
+        parser.exit(1, "no CUDA device here: this part needs one\n")
+    torch.set_num_threads(options.threads)
+    print(machine(options))
+    pair = trained_pair(options) if options.captioner else random_pair(options)
+    if not on_gpu:
+        products(options)
+    compare(pair, options)
+    if on_gpu:
+        roofline(pair, options)
+    if options.growth:
+        growth(pair, options)
+
+
+if __name__ == "__main__":
+    main()
