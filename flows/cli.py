@@ -257,7 +257,7 @@ def retrain(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
       captionmill retrain -c configs/demo.yaml
     """
     # A bad setting stops before any work.
-    direct.check_programs(load_config(config, list(overrides)))
+    direct.check_scoring(load_config(config, list(overrides)))
     records = run_flow("retrain", work, config, list(overrides))
     click.echo(report.about_chain(direct.Chain.from_json(records)))
 

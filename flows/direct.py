@@ -45,16 +45,21 @@ def demo_settings(
     """The demo's settings, or those of another file, reading what `demo` generates in `work`."""
     data_root = f"data_root={json.dumps(str(work / 'demo'))}"
     settings = load_config(config or DEMO_CONFIG, [data_root, *(overrides or [])])
-    check_programs(settings)
+    check_scoring(settings)
     return settings
 
 
-def check_programs(settings: Config) -> None:
-    """Stop before any work of a chain if it would end at a program that is not here.
+def check_scoring(settings: Config) -> None:
+    """Stop before any work of a chain if its scores could not be computed at the end.
 
     Raises:
         ConfigError: METEOR is asked for and Java or its package is missing.
+        DataError: the stored document frequencies cannot be read.
     """
+    if settings.score.document_frequencies is not None:
+        from pipeline.evaluate import stored_frequencies
+
+        stored_frequencies(settings)
     if settings.score.meteor:
         from pipeline.metrics.meteor import require_meteor
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.direct import Chain, check_programs
+from flows.direct import Chain, check_scoring
 from flows.promote import promote_captioner, publish_report
 from flows.runs import run_name
 from flows.score import score_captioner
@@ -18,7 +18,7 @@ from pipeline.config import Config, load_config
 
 def run_chain(settings: Config, work: Path) -> Chain:
     """One task a stage, inside the flow run that calls it."""
-    check_programs(settings)
+    check_scoring(settings)
     shard_set = shard_dataset(settings, work)
     checkpoint = train_captioner(settings, work, shard_set)
     card = score_captioner(settings, work, shard_set, checkpoint)

@@ -368,6 +368,11 @@ class ScoreConfig(Strict):
         False,
         description="Control: caption each picture but score it against another's references.",
     )
+    document_frequencies: str | None = Field(
+        None,
+        description="CIDEr's stored table, a file that `captionmill document-frequencies` made; "
+        "relative to `data_root`. None: the references' own, as coco-caption.",
+    )
     meteor: bool = Field(
         False, description="METEOR as well; needs Java and pip install 'captionmill[meteor]'."
     )

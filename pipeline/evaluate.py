@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from pipeline import images, metrics
+from pipeline.config import Config
 from pipeline.decode import Caption
 from pipeline.errors import DataError, ImageError
-from pipeline.metrics import References, Scores
+from pipeline.metrics import DocumentFrequencies, References, Scores
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
 from pipeline.shards import ShardReader
@@ -58,6 +59,7 @@ def evaluate_captioner(
     references: References | None = None,
     features: Features | None = None,
     limit: int | None = None,
+    document_frequencies: DocumentFrequencies | None = None,
 ) -> Evaluation:
     """Caption a split and score it.
 
@@ -72,6 +74,7 @@ def evaluate_captioner(
         references: of these pictures, if the caller keeps them.
         features: cached features in the reader's order, instead of decoding pictures.
         limit: only the first so many pictures (`references` must then be of those).
+        document_frequencies: CIDEr-D's stored table; None: the references' own.
 
     Raises:
         DataError: a picture of the shards cannot be decoded.
@@ -83,9 +86,20 @@ def evaluate_captioner(
     hypotheses = [caption.text for caption in captions]
     if shuffle_images:
         hypotheses = _displaced(hypotheses)
-    scores = metrics.score_captions(references, hypotheses)
+    scores = metrics.score_captions(references, hypotheses, document_frequencies)
     ids = [info["id"] for info in reader.infos()[:count]]
     return Evaluation(ids, captions, hypotheses, scores, references.fingerprint)
+
+
+def stored_frequencies(config: Config) -> DocumentFrequencies | None:
+    """The table that `score.document_frequencies` names; None where it names none.
+
+    Raises:
+        DataError: no such file, or no table for scores.
+    """
+    if config.score.document_frequencies is None:
+        return None
+    return DocumentFrequencies.load(config.input_path(config.score.document_frequencies))
 
 
 def _captions(

@@ -97,20 +97,32 @@ class DocumentFrequencies:
         storage.commit(path, self.to_bytes())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, end_token: bool = False) -> Self:
         """Read a table that `save` wrote.
 
+        Args:
+            path: the file.
+            end_token: whether it is for references that count the end of a caption as a word, as
+                rewards do and scores do not.
+
         Raises:
-            DataError: the file is absent or no such table; names it.
+            DataError: the file is absent, no such table, or one for the other use; names it.
         """
         try:
-            return cls._read(pq.read_table(path))
+            found = cls._read(pq.read_table(path))
+            if found.end_token != end_token:
+                counts = "counts" if found.end_token else "does not count"
+                raise ValueError(
+                    f"it {counts} the end of a caption as a word, as "
+                    + ("rewards do and scores do not" if found.end_token else "rewards must")
+                )
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else error
             raise DataError(
-                f"cannot read document frequencies from {path}: {reason}; make them with "
+                f"cannot use the document frequencies in {path}: {reason}; make them with "
                 "`captionmill document-frequencies`, or score with those of the references"
             ) from None
+        return found
 
     @classmethod
     def _read(cls, table: pa.Table) -> Self:

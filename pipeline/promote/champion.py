@@ -57,7 +57,7 @@ def rescore(
     if kept.exists():
         scores: dict[str, float] = storage.read_json(kept)
         return scores
-    from pipeline.evaluate import evaluate_captioner
+    from pipeline.evaluate import evaluate_captioner, stored_frequencies
     from pipeline.predict import load_directory
     from pipeline.shards import ShardReader
 
@@ -73,6 +73,7 @@ def rescore(
         ShardReader(shard_set, config.score.split),
         beam=config.score.beam,
         batch_size=config.score.batch_size,
+        document_frequencies=stored_frequencies(config),
     )
     if (evaluation.references, evaluation.signature) != (card.references, card.signature):
         raise ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import DataError
-from pipeline.evaluate import Evaluation, evaluate_captioner
+from pipeline.evaluate import Evaluation, evaluate_captioner, stored_frequencies
 from pipeline.metrics.meteor import meteor_scores, require_meteor
 from pipeline.models.saved import model_fingerprint, read_description
 from pipeline.predict import load_directory
@@ -36,6 +36,7 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
 
     Raises:
         ConfigError: the shard set has no such split, or METEOR is asked for and Java is missing.
+        DataError: the stored document frequencies cannot be read.
         ModelError: the checkpoint cannot be loaded.
         BusyError: another run is scoring the same thing.
     """
@@ -59,6 +60,7 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
             beam=settings.beam,
             batch_size=settings.batch_size,
             shuffle_images=settings.shuffle_images,
+            document_frequencies=stored_frequencies(config),
         )
         if settings.meteor:
             evaluation = _with_meteor(evaluation, reader)
@@ -130,6 +132,8 @@ def as_checkpoint(directory: Path) -> Checkpoint:
 
 def _fingerprint(config: Config, reader: ShardReader, checkpoint: Checkpoint) -> str:
     settings = config.score.model_dump(mode="json")
+    if (frequencies := stored_frequencies(config)) is not None:
+        settings["document_frequencies"] = frequencies.fingerprint
     model = model_fingerprint(Path(checkpoint.path))
     # Two trainings may end in equal models; a card belongs to one of them.
     made = {"checkpoint": checkpoint.fingerprint, "model": model}

@@ -33,6 +33,6 @@ def test_meteor_without_java_stops_a_chain_before_any_work(command: str, tmp_pat
 
 @pytest.mark.usefixtures("no_programs")
 def test_programs_are_asked_for_only_where_they_are_needed() -> None:
-    direct.check_programs(load_config(None))
+    direct.check_scoring(load_config(None))
     with pytest.raises(ConfigError, match="METEOR"):
-        direct.check_programs(load_config(None, ["score.meteor=true"]))
+        direct.check_scoring(load_config(None, ["score.meteor=true"]))

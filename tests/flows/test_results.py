@@ -132,7 +132,7 @@ def test_a_table_that_counts_ends_is_refused(here: Path) -> None:
     for command in ((*SCORE, "good.json"), COMPARE):
         result = run(*command, "--document-frequencies", "ends.parquet")
         assert result.exit_code == 3
-        assert "ends.parquet counts the end of a caption as a word" in result.stderr
+        assert "ends.parquet: it counts the end of a caption as a word" in result.stderr
 
 
 def test_missing_images_stop_it_unless_allowed(here: Path) -> None:

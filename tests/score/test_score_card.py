@@ -16,7 +16,7 @@ from pipeline.config import load_config
 from pipeline.decode import Caption
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import evaluate_captioner
-from pipeline.metrics import METRICS, score_captions
+from pipeline.metrics import METRICS, References, score_captions
 from pipeline.score import as_checkpoint, find_score_card, score
 from pipeline.shard import shard
 from pipeline.shards import ShardReader
@@ -163,3 +163,29 @@ def test_meteor_without_java_stops_before_any_work(place, tmp_path, monkeypatch)
             settings(place, "score.meteor=true"), tmp_path, shards, as_checkpoint(place / "model")
         )
     assert not (tmp_path / "score").exists()
+
+
+def test_a_stored_table_decides_cider_and_stands_in_the_signature(place, tmp_path):
+    table = References([["a red square"], ["blue sky"], ["dark page"]]).document_frequencies
+    table.save(tmp_path / "train.parquet")
+    plain, stored = (
+        settings(place, *more)
+        for more in ((), (f"score.document_frequencies={tmp_path / 'train.parquet'}",))
+    )
+    shards = shard(plain, tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    one, other = (score(config, tmp_path, shards, checkpoint) for config in (plain, stored))
+    assert one.metrics["bleu_4"] == other.metrics["bleu_4"]
+    assert one.metrics["cider"] != other.metrics["cider"]
+    assert f"|df:stored(3,{table.fingerprint})|" in other.signature
+    assert one.fingerprint != other.fingerprint
+    # Another table under the same name is another card.
+    References([["a red square"]]).document_frequencies.save(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no score card"):
+        find_score_card(stored, tmp_path, shards, checkpoint)
+
+
+def test_a_stored_table_that_is_absent_is_named(place, tmp_path):
+    config = settings(place, "score.document_frequencies=nowhere.parquet")
+    with pytest.raises(DataError, match=r"nowhere\.parquet"):
+        score(config, tmp_path, shard(config, tmp_path), as_checkpoint(place / "model"))
