@@ -25,7 +25,7 @@ from pipeline.models.gpt import GPTDecoder
 from pipeline.models.importers.gpt2 import initialise
 from pipeline.models.recipe import transform_for
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import Predictor, choose_device
+from pipeline.predict import Predictor, choose_device, search_limits
 from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
@@ -82,6 +82,7 @@ class TrainingRun:
         settings = self.settings
         captions = self.reader.captions()
         tokenizer = build_tokenizer(self.config, (text for group in captions for text in group))
+        search_limits(tokenizer, settings.generation)  # a setting that cannot work stops here
         transform = transform_for(settings.encoder, settings.transform)
         architecture: dict[str, Any] = {
             "encoder": settings.encoder.model_dump(

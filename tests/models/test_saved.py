@@ -47,13 +47,19 @@ def test_loading_moves_no_random_numbers(directory):
 
 def test_the_fingerprint_is_of_what_decides_a_caption(directory, tmp_path):
     before = model_fingerprint(directory)
-    saved = SavedCaptioner.load(directory)
-    for name, change in (("provenance", {"epoch": 9}), ("generation", GenerationConfig(beam=5))):
+    changes = {
+        "provenance": {"epoch": 9},
+        "generation": GenerationConfig(beam=5),
+        "tokenizer": Tokenizer.load(directory / "tokenizer.json", "word", bos=1, eos=2, pad=3),
+    }
+    for name, change in changes.items():
+        saved = SavedCaptioner.load(directory)
         setattr(saved, name, change)
         (tmp_path / name).mkdir()
         saved.save(tmp_path / name)
     assert model_fingerprint(tmp_path / "provenance") == before
     assert model_fingerprint(tmp_path / "generation") != before
+    assert model_fingerprint(tmp_path / "tokenizer") != before, "the same words, other special ids"
 
 
 def test_damage_is_named(directory):
@@ -86,6 +92,8 @@ def test_files_that_do_not_belong_together_are_named(directory):
     message = refused(architecture={**good["architecture"], "decoder": wider})
     assert "does not fit captioner.json" in message and "decoder.query.weight" in message
     assert "another decode recipe" in refused(recipe="0123456789abcdef")
+    assert "does not describe one" in refused(tokenizer={"kind": "word"})
+    assert "no eos = 99" in refused(tokenizer={**good["tokenizer"], "eos": 99})
     (directory / "tokenizer.json").write_text(Tokenizer.train(["another"]).to_json())
     assert "5 words, the model 10" in refused()
     (directory / "tokenizer.json").unlink()

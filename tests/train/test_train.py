@@ -224,6 +224,8 @@ def test_settings_that_cannot_work_stop_before_any_work(data, tmp_path):
         train(settings(data, moving, "train.batch_size=29"), tmp_path, shards)
     with pytest.raises(ConfigError, match=r"min_count = 500: no word"):
         train(settings(data, "train.tokenizer.min_count=500"), tmp_path, shards)
+    with pytest.raises(ConfigError, match=r"banned_words: '\?' is no word"):
+        train(settings(data, "train.generation.banned_words=['?']"), tmp_path, shards)
     torch.save({"strange": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="strange"):
         train(settings(data, f"train.encoder.weights={tmp_path / 'w.pth'}"), tmp_path, shards)
