@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline import images as picture
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.decode import Caption, Hypothesis, Limits, Sampling, search
 from pipeline.errors import ConfigError, ImageError, ModelNotFoundError
 from pipeline.images import Transform

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.decode import Sampling
 from pipeline.errors import ConfigError
 from pipeline.predict import load_captioner, search_limits

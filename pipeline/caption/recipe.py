@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pipeline.config import GenerationConfig
+    from pipeline.config_model import GenerationConfig
     from pipeline.images import Transform
 
 RECIPE = 1

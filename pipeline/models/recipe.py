@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import EncoderConfig, TransformConfig, is_weights_file
+from pipeline.config_model import EncoderConfig, TransformConfig, is_weights_file
 from pipeline.images import Transform
 from pipeline.models.timm_encoder import PREFIX, timm_recipe
 from pipeline.models.weights import named_weights

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from pipeline import storage
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.errors import ModelError, WeightsError
 from pipeline.images import Transform
 from pipeline.models.build import build

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.config import Config, FileTokenizerConfig, GPTConfig, TrainConfig, is_weights_file
+from pipeline.config import Config, TrainConfig
+from pipeline.config_model import FileTokenizerConfig, GPTConfig, is_weights_file
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.images import DECODE_RECIPE
 from pipeline.progress import say

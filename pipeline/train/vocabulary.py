@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.config import BPETokenizerConfig, Config, FileTokenizerConfig
+from pipeline.config import Config
+from pipeline.config_model import BPETokenizerConfig, FileTokenizerConfig
 from pipeline.errors import ConfigError
 from pipeline.text import SPECIAL, Tokenizer
 

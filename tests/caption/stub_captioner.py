@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.decode import Caption
 from pipeline.images import Transform
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.explain import Explanation, Token, WordMap, draw, explain
 from pipeline.explain.lettering import lettering
 from pipeline.explain.overlay import overlay

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import EncoderConfig, TransformConfig
+from pipeline.config_model import EncoderConfig, TransformConfig
 from pipeline.images import Transform
 from pipeline.models.recipe import transform_for
 

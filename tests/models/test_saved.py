@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline import storage
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
 from pipeline.models.saved import SavedCaptioner, model_fingerprint
 from pipeline.predict import choose_device, load_captioner, parse_ref

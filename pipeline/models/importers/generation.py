@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import GenerationConfig
+from pipeline.config_model import GenerationConfig
 from pipeline.errors import ModelError
 from pipeline.models.importers.checkpoint import Checkpoint
 from pipeline.models.importers.settings import Settings
