@@ -26,6 +26,7 @@ from pipeline.models.saved import SavedCaptioner, model_fingerprint
 from pipeline.text import Tokenizer
 
 Image = str | os.PathLike[str] | bytes | Tensor
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Predictor:
@@ -40,10 +41,13 @@ class Predictor:
         name: str,
         version: str,
         fingerprint: str,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.saved = saved
-        self.model = saved.model.to(device).eval()
+        self.model = saved.model.to(device, dtype).eval()
         self.device = device
+        self.dtype = dtype
+        """The type of number that the model calculates in."""
         self.ref = ref
         """What the model was resolved to: NAME/version, or a directory."""
         self.model_name = name
@@ -105,7 +109,8 @@ class Predictor:
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
         """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size]."""
-        return self.model.features(picture.normalise(pixels.to(self.device), self.transform))
+        images = picture.normalise(pixels.to(self.device), self.transform)
+        return self.model.features(images.to(self.dtype))
 
     @torch.inference_mode()
     def caption_features(
@@ -122,7 +127,7 @@ class Predictor:
             raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
         found = search(
             self.model,
-            self.model.memory(features.to(self.device)),
+            self.model.memory(features.to(self.device, self.dtype)),
             self.limits,
             beam=width,
             candidates=candidates,
@@ -227,17 +232,27 @@ def load_captioner(
     ref: str | os.PathLike[str] = "captioner@champion",
     work: str | os.PathLike[str] = "captionmill-work",
     device: str = "auto",
+    dtype: str = "float32",
 ) -> Predictor:
     """A captioner by reference: NAME@alias, NAME/version, or a captioner's directory.
 
+    Args:
+        ref: the reference.
+        work: where the registry is.
+        device: see `choose_device`.
+        dtype: float32, or bfloat16 for GPUs and CPUs that calculate in it.
+
     Raises:
+        ConfigError: another device or dtype.
         ModelNotFoundError: the registry in `work` has no such model, or no such directory.
         ModelError: the model is damaged or was written by another version.
     """
     text = os.fspath(ref)
     if Path(text).is_dir():
         directory = Path(text).resolve()
-        return load_directory(directory, device=device, ref=str(directory), name=directory.name)
+        return load_directory(
+            directory, device=device, dtype=dtype, ref=str(directory), name=directory.name
+        )
     name, alias, version = parse_ref(text)
     from pipeline.tracking import Tracker
 
@@ -245,6 +260,7 @@ def load_captioner(
     return load_directory(
         found.directory,
         device=device,
+        dtype=dtype,
         ref=f"{name}/{found.version}",
         name=name,
         version=str(found.version),
@@ -252,9 +268,17 @@ def load_captioner(
 
 
 def load_directory(
-    directory: Path, *, device: str = "auto", ref: str, name: str, version: str = ""
+    directory: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    ref: str,
+    name: str,
+    version: str = "",
 ) -> Predictor:
     """A captioner from its directory, under the name it is to be known by."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype = {dtype!r} is not {' or '.join(DTYPES)}")
     saved, chosen = SavedCaptioner.load(directory), choose_device(device)
     if chosen.type == "cpu":
         lay_out_for_inference(saved.model)
@@ -265,6 +289,7 @@ def load_directory(
         name=name,
         version=version,
         fingerprint=model_fingerprint(directory),
+        dtype=DTYPES[dtype],
     )
 
 

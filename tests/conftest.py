@@ -41,7 +41,7 @@ def work(tmp_path: Path, fresh_database: Path) -> Path:
 @pytest.fixture(scope="session")
 def save_captioner() -> Callable[..., Path]:
     """A function that saves a captioner with random weights for 32-pixel pictures."""
-    from pipeline.config import GenerationConfig
+    from pipeline.config_model import GenerationConfig
     from pipeline.images import Transform
     from pipeline.models.build import build
     from pipeline.models.saved import SavedCaptioner

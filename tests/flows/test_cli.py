@@ -203,7 +203,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a captioner with random weights."""
     import torch
 
-    from pipeline.config import EncoderConfig, GenerationConfig, LSTMConfig
+    from pipeline.config_model import EncoderConfig, GenerationConfig, LSTMConfig
     from pipeline.images import Transform
     from pipeline.models.build import build
     from pipeline.models.saved import SavedCaptioner

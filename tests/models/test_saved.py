@@ -136,3 +136,15 @@ def test_references_and_devices_that_name_nothing(tmp_path):
         choose_device("gpu")
     with pytest.raises(ConfigError, match="CUDA devices"):
         choose_device("cuda:999")
+
+
+def test_it_captions_in_half_precision_much_alike(directory):
+    whole = load_captioner(directory, device="cpu")
+    half = load_captioner(directory, device="cpu", dtype="bfloat16")
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert half.features(pixels).dtype == torch.bfloat16
+    for one, other in zip(whole.caption_pixels(pixels), half.caption_pixels(pixels), strict=True):
+        assert other.text
+        assert other.score == pytest.approx(one.score, abs=0.05)
+    with pytest.raises(ConfigError, match="float32 or bfloat16"):
+        load_captioner(directory, dtype="float16")
