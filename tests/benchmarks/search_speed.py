@@ -248,23 +248,23 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
 
 
 def growth(pair: Pair, options: argparse.Namespace) -> None:
-    """The decoder's time as beams and captions grow."""
+    """The time for the batch as beams and captions grow, the encoder's share told apart."""
     with torch.inference_mode():
         memory = pair.ours.memory(pair.ours.features(pair.images))
-    times = {}
-    for beam, tokens in ((1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (4, 10), (4, 40), (4, 80)):
+
+    def run(beam: int, tokens: int) -> Callable[[], object]:
         limits = Limits(BOS, EOS, PAD, max_len=tokens, min_len=tokens)
+        return lambda: search(pair.ours, memory, limits, beam=beam)
 
-        def run(beam: int = beam, limits: Limits = limits) -> object:
-            return search(pair.ours, memory, limits, beam=beam)
-
-        run()
-        times[beam, tokens] = statistics.median(
-            seconds(run, options.device) for _ in range(options.rounds)
-        )
+    grid = [(1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (3, 10), (3, 20), (3, 40), (3, 80)]
+    encoding, *searching = alternating([pair.encode, *(run(*cell) for cell in grid)], options)
+    cells = (
+        f"{beam} x {tokens}: {1000 * statistics.median(taken):.0f}"
+        for (beam, tokens), taken in zip(grid, searching, strict=True)
+    )
     print(
-        "search alone, ms, by (beam, tokens): "
-        + ", ".join(f"{beam, tokens} {1000 * value:.0f}" for (beam, tokens), value in times.items())
+        f"ms for {len(pair.images)} pictures, encoder {1000 * statistics.median(encoding):.0f}; "
+        f"search by beam x tokens: {', '.join(cells)}"
     )
 
 

@@ -119,7 +119,13 @@ def test_samples_agree_with_transformers_warpers():
             assert likely[sorted(set(drawn[row].tolist()))].sum() > 0.95
 
 
-@pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-53])
+def test_equal_pictures_of_other_names_are_drawn_differently():
+    memory = Memory(logits(1).tokens_BSD.expand(20, -1, -1))
+    drawn = search(Model(), memory, LIMITS, beam=1, sampling=Sampling())
+    assert len({h[0].tokens for h in drawn}) > 5
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-53, 1.0])
 def test_the_ends_of_the_unit_interval_draw_tokens_that_have_a_chance(uniform):
     from pipeline.decode.walk import _draw
 
