@@ -39,7 +39,16 @@ Exit codes:
 
 
 # What a path or its disk may refuse; any other OSError is a bug.
-UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+UNWRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+}
 
 
 class Commands(click.Group):
@@ -56,12 +65,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CaptionmillError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {report.escaped(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
-            if error.errno not in UNWRITABLE or error.filename is None:
+            if error.errno not in UNWRITABLE:
                 raise
-            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            where = "the output" if error.filename is None else report.escaped(str(error.filename))
+            click.echo(f"error: {where}: {error.strerror}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)

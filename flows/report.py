@@ -29,6 +29,21 @@ def counts(numbers: Mapping[str, int], none: str = "none") -> str:
     return ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number) or none
 
 
+def number(count: int, thing: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def escaped(text: str) -> str:
+    """`text` with control characters spelt out, so that no stranger's reach a terminal."""
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def lines(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values in two columns."""
     width = max(len(name) for name, _ in rows)

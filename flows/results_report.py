@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flows.report import METRICS, lines, shown
+from flows.report import METRICS, escaped, lines, number, shown
 
 if TYPE_CHECKING:  # these bring numpy and pyarrow, which a command line's start does not need
     from pipeline.metrics import DocumentFrequencies, Scores
@@ -71,6 +71,7 @@ def about_comparison(
             table(rows),
             f"paired bootstrap over images, {comparison.resamples:,} resamples, "
             f"seed {comparison.seed}; p is two-sided",
+            *_caution(len(references.ids)),
             "",
             *_images("gained", "no image's CIDEr is higher with B", comparison.gained),
             "",
@@ -81,12 +82,23 @@ def about_comparison(
     )
 
 
+def _caution(images: int) -> list[str]:
+    from pipeline.metrics.bootstrap import FEW_IMAGES
+
+    if images >= FEW_IMAGES:
+        return []
+    return [f"fewer than {FEW_IMAGES} images: intervals and p are rough, and no proof"]
+
+
 def about_frequencies(path: str, frequencies: DocumentFrequencies) -> str:
     """The summary of `document-frequencies`."""
     return lines(
         [
             ("table", printable(shown(path))),
-            ("counted", f"{len(frequencies.table):,} n-grams of {frequencies.images:,} images"),
+            (
+                "counted",
+                f"{len(frequencies.table):,} n-grams of {number(frequencies.images, 'image')}",
+            ),
             ("fingerprint", frequencies.fingerprint),
         ]
     )
@@ -106,11 +118,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def printable(text: str, longest: int | None = None) -> str:
     """`text` on one line: white space as single spaces, control characters spelt out, cut."""
-    text = " ".join(text.split())
-    text = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    text = escaped(" ".join(text.split()))
     return text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
 
 
@@ -132,19 +140,19 @@ def _images(verb: str, none: str, images: Sequence[ChangedImage]) -> list[str]:
 
 def _references(references: ReferenceCaptions) -> str:
     return (
-        f"{printable(str(references.path))}: {len(references.ids):,} images, "
-        f"{references.number_of_captions:,} captions"
+        f"{printable(str(references.path))}: {number(len(references.ids), 'image')}, "
+        f"{number(references.number_of_captions, 'caption')}"
     )
 
 
 def _predictions(predictions: Predictions) -> str:
     given = len(predictions.captions) - predictions.missing
     missing = (
-        f", {predictions.missing:,} images missing and scored as empty captions"
+        f", {number(predictions.missing, 'image')} missing and scored as empty captions"
         if predictions.missing
         else ""
     )
-    return f"{printable(str(predictions.path))}: {given:,} captions{missing}"
+    return f"{printable(str(predictions.path))}: {number(given, 'caption')}{missing}"
 
 
 def _hundredths(score: float) -> str:

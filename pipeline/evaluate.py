@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline import images, metrics
+from pipeline import images, metrics, storage
 from pipeline.config import Config
 from pipeline.decode import Caption
 from pipeline.errors import DataError, ImageError
@@ -36,7 +36,7 @@ class Evaluation:
     """What was scored: the captions' texts, each at its own picture unless they were shuffled."""
     scores: Scores
     references: str
-    """Fingerprint of the tokenised references."""
+    """Fingerprint of the pictures and their tokenised references."""
 
     @property
     def signature(self) -> str:
@@ -88,7 +88,8 @@ def evaluate_captioner(
         hypotheses = _displaced(hypotheses)
     scores = metrics.score_captions(references, hypotheses, document_frequencies)
     ids = [info["id"] for info in reader.infos()[:count]]
-    return Evaluation(ids, captions, hypotheses, scores, references.fingerprint)
+    scored = storage.fingerprint([reader.fingerprint, count, references.fingerprint])
+    return Evaluation(ids, captions, hypotheses, scores, scored)
 
 
 def stored_frequencies(config: Config) -> DocumentFrequencies | None:

@@ -20,6 +20,8 @@ from pipeline.metrics.ngrams import Floats
 MEANS = ("rouge_l", "cider")
 """Metrics whose corpus score is the mean of the images' scores."""
 
+FEW_IMAGES = 30
+"""Below so many images, resampling them says little."""
 _CELLS = 1 << 21
 """Images times resamples held in memory at once: 16 MiB an array."""
 
@@ -64,6 +66,10 @@ def paired_bootstrap(
     sacreBLEU after them, take absolute values before the shift, so that a difference counts in
     one direction only and p comes out about half of a two-sided one; here the shift comes first.
 
+    Resamples of a handful of images hardly differ, and would call any difference certain; so p is
+    never below 2 ** (1 - images), what a sign test could reach with all of them on one side.
+    Below `FEW_IMAGES`, interval and p-value are rough even so.
+
     Args:
         a: scores of the one system, as `score_captions` gives them.
         b: scores of the other, of the same images in the same order.
@@ -71,7 +77,8 @@ def paired_bootstrap(
         seed: of the generator; the same seed gives the same numbers.
 
     Raises:
-        ValueError: the signatures or the numbers of images differ, or `resamples` is below 1.
+        ValueError: the signatures or the numbers of images differ, a score is not a finite number,
+            or `resamples` is below 1.
     """
     if a.signature != b.signature:
         raise ValueError(
@@ -79,6 +86,7 @@ def paired_bootstrap(
         )
     ours, theirs = resampled_scores([a, b], resamples, seed)
     differences = {}
+    least = 2.0 ** (1 - len(a.bleu_statistics))
     for place, metric in enumerate(METRICS):
         real = b.corpus[metric] - a.corpus[metric]
         drawn = theirs[:, place] - ours[:, place]
@@ -90,7 +98,7 @@ def paired_bootstrap(
             difference=real,
             low=float(low),
             high=float(high),
-            p_value=(as_large + 1) / (resamples + 1),
+            p_value=max((as_large + 1) / (resamples + 1), least),
         )
     return differences
 
@@ -130,6 +138,10 @@ def resampled_scores(systems: Sequence[Scores], resamples: int, seed: int) -> li
         raise ValueError(f"the numbers of images differ: {' and '.join(map(str, sizes))}")
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, not {resamples}")
+    for system in systems:
+        for metric in MEANS:
+            if not np.isfinite(system.per_image[metric]).all():
+                raise ValueError(f"a score of {metric} is not a finite number")
     scales = [_scale(system, images) for system in systems]
     statistics = np.hstack(
         [_statistics(system, scale) for system, scale in zip(systems, scales, strict=True)]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.errors import DataError
+from pipeline.metrics import ptb
 from pipeline.metrics.ngrams import ORDER, Floats, NgramTable
 
 FORMAT = "captionmill document frequencies 2"
@@ -86,6 +87,8 @@ class DocumentFrequencies:
             "captionmill": FORMAT,
             "images": str(self.images),
             "end_token": "yes" if self.end_token else "no",
+            "tokeniser": f"ptb{ptb.VERSION}",
+            "fingerprint": self.fingerprint,
         }
         out = io.BytesIO()
         table = pa.table(columns).replace_schema_metadata(metadata)
@@ -109,6 +112,8 @@ class DocumentFrequencies:
             DataError: the file is absent, no such table, or one for the other use; names it.
         """
         try:
+            if not path.is_file():
+                raise ValueError("no such file" if not path.exists() else "it is no regular file")
             found = cls._read(pq.read_table(path))
             if found.end_token != end_token:
                 counts = "counts" if found.end_token else "does not count"
@@ -116,10 +121,16 @@ class DocumentFrequencies:
                     f"it {counts} the end of a caption as a word, as "
                     + ("rewards do and scores do not" if found.end_token else "rewards must")
                 )
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else error
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            pa.ArrowException,
+        ) as error:
             raise DataError(
-                f"cannot use the document frequencies in {path}: {reason}; make them with "
+                f"cannot use the document frequencies in {path}: {error}; make them with "
                 "`captionmill document-frequencies`, or score with those of the references"
             ) from None
         return found
@@ -129,7 +140,11 @@ class DocumentFrequencies:
         metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
         if metadata.get(b"captionmill") != FORMAT.encode():
             raise ValueError(f"it is not of the format {FORMAT!r}")
+        if (made := metadata[b"tokeniser"].decode()) != f"ptb{ptb.VERSION}":
+            raise ValueError(f"its captions were tokenised by {made}, this is ptb{ptb.VERSION}")
         images = int(metadata[b"images"])
+        if images < 1:
+            raise ValueError(f"it counts {images} images")
         texts = table["ngram"].cast(pa.large_string()).combine_chunks()
         numbers = table["images"].cast(pa.int32()).to_numpy()
         if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= images:
@@ -152,6 +167,9 @@ class DocumentFrequencies:
         if sum(map(len, counts)) != len(numbers):
             raise ValueError(f"it has n-grams of more than {ORDER} words")
         found = NgramTable(words.to_pylist(), tuple(codes))
-        if found.words != sorted(found.words) or any(np.any(np.diff(c) <= 0) for c in codes):
+        if found.words != sorted(set(found.words)) or any(np.any(np.diff(c) <= 0) for c in codes):
             raise ValueError("its n-grams are not in order")
-        return cls(images, found, tuple(counts), metadata[b"end_token"] == b"yes")
+        table_read = cls(images, found, tuple(counts), metadata[b"end_token"] == b"yes")
+        if table_read.fingerprint != metadata[b"fingerprint"].decode():
+            raise ValueError("its content is not what was written; it is damaged")
+        return table_read

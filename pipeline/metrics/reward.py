@@ -41,7 +41,9 @@ def cider_reward(
             + ("" if ended is None else f" and {len(ended):,} ends")
             + "; give one each"
         )
-    places = np.asarray(images, np.int64)
+    places = np.asarray(images if len(images) else np.empty(0, np.int64))
+    if isinstance(hypotheses, str) or places.ndim != 1 or places.dtype.kind not in "iu":
+        raise ValueError("images is a list of whole numbers, hypotheses a list of captions")
     if len(places) and not 0 <= places.min() <= places.max() < len(references):
         raise ValueError(
             f"images run from {places.min()} to {places.max()}, "

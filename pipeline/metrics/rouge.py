@@ -19,6 +19,8 @@ BETA = 1.2
 
 _LONGEST = 64
 """References of more tokens do not fit a machine word and are compared by Python's integers."""
+_LONGEST_HYPOTHESIS = 256
+"""One of more words would pad all that are compared with it; Python compares it too."""
 _PAIRS = 4096
 """Compared together: their tables fit the processor's cache."""
 _ODD = re.compile(r"[^\S ]")
@@ -87,6 +89,7 @@ def _common(hypotheses: RougeCaptions, ours: Ints, references: RougeCaptions, th
     """Length of the longest common subsequence of each pair of a hypothesis and a reference."""
     common = np.zeros(len(ours), np.int64)
     plain = references.captions.lengths[theirs] <= _LONGEST
+    plain &= hypotheses.captions.lengths[ours] <= _LONGEST_HYPOTHESIS
     plain &= ~np.isin(ours, list(hypotheses.odd)) & ~np.isin(theirs, list(references.odd))
     places = np.flatnonzero(plain)
     # Pairs of like length together, so that little is padded.

@@ -84,7 +84,7 @@ class JsonFile:
         value = self.key(place, entry, key)
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise self.refuse(f"{place}.{key} must be a whole number or a text, not {shown(value)}")
-        return value
+        return self._whole(place, key, value) if isinstance(value, str) else value
 
     def caption(self, place: str, entry: Any) -> str:
         """The caption in `entry`.
@@ -95,15 +95,26 @@ class JsonFile:
         value = self.key(place, entry, "caption")
         if not isinstance(value, str):
             raise self.refuse(f"{place}.caption must be a text, not {shown(value)}")
+        return self._whole(place, "caption", value)
+
+    def file_name(self, place: str, entry: dict[str, Any]) -> str | None:
+        """The file name in `entry`, if there is one.
+
+        Raises:
+            error: it holds half a character.
+        """
+        value = entry.get("file_name")
+        return self._whole(place, "file_name", value) if isinstance(value, str) else None
+
+    def _whole(self, place: str, key: str, text: str) -> str:
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError as reason:
-            half = ord(value[reason.start])
+            half = ord(text[reason.start])
             raise self.refuse(
-                f"{place}.caption holds \\u{half:04x}, half of a character (a cut emoji?); "
-                "remove it"
+                f"{place}.{key} holds \\u{half:04x}, half of a character (a cut emoji?); remove it"
             ) from None
-        return value
+        return text
 
 
 def kind(value: Any) -> str:

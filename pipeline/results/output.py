@@ -143,24 +143,28 @@ def _image(image: ChangedImage) -> dict[str, Any]:
 
 def _predictions(predictions: Predictions) -> dict[str, Any]:
     return {
-        "path": str(predictions.path),
+        "path": _path(predictions.path),
         "sha256": predictions.sha256,
         "missing": predictions.missing,
     }
+
+
+def _path(path: Path) -> str:
+    """As JSON can hold it: bytes of a name that are no UTF-8 are spelt out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _inputs(
     references: ReferenceCaptions, frequencies: tuple[Path, DocumentFrequencies] | None
 ) -> dict[str, Any]:
     stored = frequencies and {
-        "path": str(frequencies[0]),
-        "sha256": storage.sha256_file(frequencies[0]),
+        "path": _path(frequencies[0]),
         "fingerprint": frequencies[1].fingerprint,
         "images": frequencies[1].images,
     }
     return {
         "images": len(references.ids),
         "captions": references.number_of_captions,
-        "references": {"path": str(references.path), "sha256": references.sha256},
+        "references": {"path": _path(references.path), "sha256": references.sha256},
         "document_frequencies": stored,
     }

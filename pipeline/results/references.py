@@ -51,8 +51,7 @@ def read_references(path: Path) -> ReferenceCaptions:
             raise file.refuse(f"{place}.id is {shown(image_id)}, which an image before it has")
         captions[same_id(image_id)] = []
         ids.append(image_id)
-        file_name = image.get("file_name")
-        file_names.append(file_name if isinstance(file_name, str) else None)
+        file_names.append(file.file_name(place, image))
     for position, annotation in enumerate(_list(file, "annotations")):
         place = f"annotations[{position}]"
         image_id = file.image_id(place, annotation, "image_id")

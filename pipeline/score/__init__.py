@@ -16,7 +16,9 @@ from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.evaluate import Evaluation, evaluate_captioner, stored_frequencies
+from pipeline.metrics import ptb
 from pipeline.metrics.meteor import meteor_scores, require_meteor
+from pipeline.metrics.signature import VERSION as METRICS_VERSION
 from pipeline.models.saved import model_fingerprint, read_description
 from pipeline.predict import load_directory
 from pipeline.progress import say
@@ -137,8 +139,9 @@ def _fingerprint(config: Config, reader: ShardReader, checkpoint: Checkpoint) ->
     model = model_fingerprint(Path(checkpoint.path))
     # Two trainings may end in equal models; a card belongs to one of them.
     made = {"checkpoint": checkpoint.fingerprint, "model": model}
+    versions = {"tokeniser": ptb.VERSION, "metrics": METRICS_VERSION}
     return storage.fingerprint(
-        {"recipe": RECIPE, **made, "data": reader.fingerprint, "score": settings}
+        {"recipe": RECIPE, **made, "data": reader.fingerprint, "score": settings, **versions}
     )
 
 

@@ -297,3 +297,55 @@ def test_text_of_strangers_is_spelt_out_on_one_line() -> None:
 
 def test_a_table_is_aligned() -> None:
     assert table([["x", "long"], ["name", "1"]]) == "x     long\nname     1"
+
+
+@pytest.mark.parametrize("place", ["file_name", "id"])
+def test_half_a_character_is_named(here: Path, place: str) -> None:
+    image = {"id": 1, "file_name": "a.jpg", place: "b\ud83d"}
+    annotation = {"image_id": image["id"], "caption": "a dog"}
+    Path("captions.json").write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    result = run(*SCORE, write(Path("one.json"), ["a dog"], [image["id"]]))
+    assert result.exit_code == 3
+    assert f"images[0].{place} holds \\ud83d, half of a character" in result.stderr
+
+
+def test_a_name_that_is_not_utf8_is_spelt_out(here: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.json")
+    write(Path(name), GOOD)
+    result = run(*SCORE, name, "--out", "scores.json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(Path("scores.json").read_text())["predictions"]["path"] == "caf\\xe9.json"
+
+
+def test_no_escape_of_a_path_reaches_the_terminal(here: Path) -> None:
+    result = run(*SCORE, "x\x1b]0;title\x07.json")
+    assert result.exit_code == 3
+    assert "\x1b" not in result.stderr
+    assert "x\\x1b]0;title\\x07.json" in result.stderr
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "/proc/nowhere/scores.json"])
+def test_an_output_that_cannot_be_is_a_line(here: Path, out: str) -> None:
+    result = run(*SCORE, "good.json", "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_behind_the_output_is_a_line(here: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-c", "from flows.cli import main; main()", *SCORE, "good.json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
+
+
+def test_few_images_are_called_few(here: Path) -> None:
+    assert "fewer than 30 images: intervals and p are rough" in run(*COMPARE).stdout

@@ -184,3 +184,22 @@ def test_what_cannot_be_compared_is_refused(pair):
         paired_bootstrap(a, b, resamples=0)
     with pytest.raises(ValueError, match="resamples"):
         confidence_intervals(a, resamples=0)
+
+
+@pytest.mark.parametrize(("images", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (8, 1 / 128)])
+def test_a_handful_of_images_proves_nothing(images: int, least: float) -> None:
+    references = [["a red dog runs over there"], ["two blue cats sleep here"]] * 4
+    good = [caption for (caption,) in references[:images]]
+    poor = ["something else"] * images
+    prepared = References(references[:images])
+    found = paired_bootstrap(score_captions(prepared, poor), score_captions(prepared, good))
+    assert found["bleu_4"].difference > 0.9
+    assert found["bleu_4"].p_value >= least
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    scores = drawn_scores(np.random.default_rng(0), 50)
+    broken = drawn_scores(np.random.default_rng(0), 50)
+    broken.per_image["cider"][3] = np.nan
+    with pytest.raises(ValueError, match="cider is not a finite number"):
+        paired_bootstrap(scores, broken)

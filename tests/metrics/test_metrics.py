@@ -19,6 +19,7 @@ from pipeline.metrics import (
     DocumentFrequencies,
     References,
     cider_reward,
+    ptb,
     score_captions,
 )
 
@@ -178,26 +179,42 @@ def write_table(path, ngrams, counts, metadata):
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-OURS = {"captionmill": "captionmill document frequencies 2", "images": "2", "end_token": "no"}
+OURS = {
+    "captionmill": "captionmill document frequencies 2",
+    "images": "2",
+    "end_token": "no",
+    "tokeniser": f"ptb{ptb.VERSION}",
+    "fingerprint": "0123456789abcdef",
+}
 
 
 @pytest.mark.parametrize(
-    ("ngrams", "counts", "metadata"),
+    ("ngrams", "counts", "metadata", "because"),
     [
-        (["a"], [1], {}),
-        (["a"], [1], {**OURS, "captionmill": "other"}),
-        (["a"], [3], OURS),
-        (["a"], [0], OURS),
-        (["a"], [1], {**OURS, "images": "many"}),
-        (["b", "a"], [1, 1], OURS),
-        (["a", "a b"], [1, 1], OURS),
-        (["a", "a b c d e"], [1, 1], OURS),
+        (["a"], [1], {}, "not of the format"),
+        (["a"], [1], {**OURS, "captionmill": "other"}, "not of the format"),
+        (["a"], [3], OURS, "do not fit 2 images"),
+        (["a"], [0], OURS, "do not fit 2 images"),
+        (["a"], [1], {**OURS, "images": "many"}, "many"),
+        (["a"], [1], {**OURS, "images": "0"}, "counts 0 images"),
+        (["a"], [1], {**OURS, "images": "1" + "0" * 400}, "damaged"),
+        (["a"], [1], {**OURS, "tokeniser": "ptb0"}, "tokenised by ptb0"),
+        (["b", "a"], [1, 1], OURS, "not in order"),
+        (["a", "a"], [1, 1], OURS, "not in order"),
+        (["a", "a b"], [1, 1], OURS, "without their beginnings or words"),
+        (["a", "a b c d e"], [1, 1], OURS, "more than 4 words"),
+        (["a"], [1], OURS, "damaged"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(tmp_path, ngrams, counts, metadata):
+def test_a_file_that_is_no_table_is_named(tmp_path, ngrams, counts, metadata, because):
     write_table(tmp_path / "df.parquet", ngrams, counts, metadata)
-    with pytest.raises(DataError, match=r"df\.parquet"):
+    with pytest.raises(DataError, match=rf"df\.parquet.*{because}"):
         DocumentFrequencies.load(tmp_path / "df.parquet")
+
+
+def test_a_directory_is_no_table(tmp_path):
+    with pytest.raises(DataError, match="no regular file"):
+        DocumentFrequencies.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1 and then nothing"])
@@ -262,6 +279,23 @@ def test_rewards_refuse_images_that_are_not_there():
         cider_reward(references, [0, 2], ["a", "b"], table)
     with pytest.raises(ValueError, match="2 hypotheses with 1 images"):
         cider_reward(references, [0], ["a", "b"], table)
+    for images, hypotheses in (([0.9], ["a"]), ([True], ["a"]), ([[0]], ["a"]), ([0, 1], "ab")):
+        with pytest.raises(ValueError, match="list of whole numbers"):
+            cider_reward(references, images, hypotheses, table)
+
+
+@pytest.mark.parametrize("length", [255, 256, 20_000])
+def test_rouge_of_a_hypothesis_much_longer_than_all_others(length):
+    references = [["a dog runs"], ["a red cat"]]
+    longest = ["dog", *["a"] * length]
+    scores = score_captions(references, [" ".join(longest), "a cat"])
+    assert scores.per_image["rouge_l"].tolist() == pytest.approx(
+        [
+            plain.rouge_l(longest, [["a", "dog", "runs"]]),
+            plain.rouge_l(["a", "cat"], [["a", "red", "cat"]]),
+        ],
+        **CLOSE,
+    )
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200])

@@ -189,3 +189,28 @@ def test_a_stored_table_that_is_absent_is_named(place, tmp_path):
     config = settings(place, "score.document_frequencies=nowhere.parquet")
     with pytest.raises(DataError, match=r"nowhere\.parquet"):
         score(config, tmp_path, shard(config, tmp_path), as_checkpoint(place / "model"))
+
+
+def test_a_card_of_another_tokeniser_is_made_again(place, tmp_path, monkeypatch):
+    config = settings(place)
+    shards = shard(config, tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    before = score(config, tmp_path, shards, checkpoint)
+    monkeypatch.setattr("pipeline.metrics.ptb.VERSION", -1)
+    after = score(config, tmp_path, shards, checkpoint)
+    assert after.fingerprint != before.fingerprint
+    assert "tok:ptb-1|" in after.signature
+
+
+def test_equal_captions_of_other_pictures_are_other_references(place, tmp_path):
+    config = settings(place)
+    one = score(config, tmp_path, shard(config, tmp_path), as_checkpoint(place / "model"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(12):
+        Image.new("RGB", (32, 32), (90, number, 200)).save(other / f"{number}.png")
+    (other / "val.jsonl").write_text((place / "val.jsonl").read_text())
+    moved = settings(other)
+    two = score(moved, tmp_path, shard(moved, tmp_path), as_checkpoint(place / "model"))
+    assert one.signature == two.signature
+    assert one.references != two.references
