@@ -28,6 +28,7 @@ from pipeline.config_model import (
     TransformConfig,
     WordTokenizerConfig,
 )
+from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
 from pipeline.errors import ConfigError
 
 
@@ -80,13 +81,25 @@ class TrainConfig(Strict):
     tokenizer: TokenizerConfig = Field(default_factory=WordTokenizerConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
     epochs: int = Field(10, ge=1, le=10_000)
-    batch_size: int = Field(32, ge=1, le=65_536, description="Pictures a step.")
+    batch_size: int = Field(
+        32, ge=1, le=65_536, description="Pictures a step, of all ranks together."
+    )
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="Pieces a rank's part of a batch goes through the model in."
+    )
+    order: OrderConfig = Field(default_factory=OrderConfig)
     captions_per_image: int = Field(
         5, ge=1, le=100, description="Captions of a picture a step, at most."
     )
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Peak rate of the decoder.")
-    encoder_learning_rate: float = Field(1e-4, gt=0, le=1)
-    warmup_steps: int = Field(100, ge=0)
+    encoder_learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Peak rate of the encoder's trained stages."
+    )
+    encoder_frozen_epochs: int = Field(
+        0, ge=0, description="First epochs in which those stages stay as they are."
+    )
+    warmup_steps: int = Field(100, ge=0, description="Steps of a linear rise to the peak.")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     weight_decay: float = Field(0.0, ge=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     attention_penalty: float = Field(
@@ -95,7 +108,19 @@ class TrainConfig(Strict):
         description="Weight of the doubly stochastic attention term (Xu et al. 2015, eq. 14); "
         "of the LSTM alone, 0 elsewhere.",
     )
-    clip_norm: float = Field(5.0, gt=0)
+    clip_norm: float = Field(5.0, gt=0, description="Largest gradient norm; longer ones are cut.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then what is validated and kept.",
+    )
+    average: AverageConfig = Field(default_factory=AverageConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Of the forward pass (autocast); weights stay fp32. fp16 needs CUDA."
+    )
+    compile: bool = Field(False, description="torch.compile; a minute at the start, faster steps.")
     cache_features: bool = Field(
         True, description="Keep a wholly frozen encoder's features on disk, in half precision."
     )
@@ -108,7 +133,15 @@ class TrainConfig(Strict):
         None, ge=1, description="Stop after this many epochs without a better validation CIDEr."
     )
     checkpoint_seconds: float = Field(120, gt=0, description="Between checkpoints inside an epoch.")
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(
+        2, ge=1, description="Newest checkpoints that stay, beside those of the best epochs."
+    )
+    workers: int = Field(
+        4, ge=1, le=256, description="Threads a rank that read and decode batches ahead."
+    )
+    sample_captions: int = Field(
+        8, ge=0, le=1000, description="Validation pictures whose captions are kept every epoch."
+    )
     max_caption_tokens: int = Field(
         40, ge=4, le=512, description="Longer training captions are cut."
     )
@@ -122,6 +155,16 @@ class TrainConfig(Strict):
         decoder = tree.get("decoder")
         kind = decoder.get("kind") if isinstance(decoder, dict) else getattr(decoder, "kind", None)
         return tree if kind in (None, "lstm") else {**tree, "attention_penalty": 0.0}
+
+    @model_validator(mode="after")
+    def _cached_features_see_no_augmentation(self) -> Self:
+        cached = self.encoder.train == "none" and self.cache_features
+        if cached and (self.augment.crop or self.augment.colour):
+            raise ValueError(
+                "augment.crop and augment.colour change pictures, whose features are cached; set "
+                "cache_features = false (augment.flip works with the cache)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_fill_the_picture(self) -> Self:

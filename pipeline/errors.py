@@ -12,7 +12,8 @@
     │   ├── WeightsError            tensors that do not fit the architecture
     │   └── ModelNotFoundError      a model reference that names nothing
     ├── TableError              5   a caption table that is not ours, differs or fails verification
-    └── BusyError               6   another run holds the directory
+    ├── BusyError               6   another run holds the directory
+    └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
 
@@ -83,6 +84,12 @@ class BusyError(CaptionmillError):
     """Another run holds the directory."""
 
     exit_code = 6
+
+
+class StoppedError(CaptionmillError):
+    """Asked to stop by SIGTERM, and stopped with everything done so far kept."""
+
+    exit_code = 143
 
 
 class ImageError(Exception):

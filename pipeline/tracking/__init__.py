@@ -5,8 +5,9 @@ MLFLOW_TRACKING_URI names another place. Knows no stage: fingerprints and tags c
 Where MLflow is not installed runs are not tracked and one line says so; the registry needs it.
 """
 
+from pipeline.tracking.outbox import Outbox
 from pipeline.tracking.registry import ModelVersion, Tracker
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import FINGERPRINT
 
-__all__ = ["FINGERPRINT", "ModelVersion", "Run", "Tracker"]
+__all__ = ["FINGERPRINT", "ModelVersion", "Outbox", "Run", "Tracker"]

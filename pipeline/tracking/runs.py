@@ -6,12 +6,19 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
-from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, INSTALL, Store, installed
+from pipeline.errors import ConfigError, StoppedError
+from pipeline.tracking.store import (
+    ARTIFACTS,
+    FINGERPRINT,
+    INSTALL,
+    Store,
+    answering,
+    installed,
+)
 
 
 class Run:
@@ -22,8 +29,18 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log the finite ones of `metrics` at `step` (a NaN spoils what is logged beside it)."""
 
+    def log_points(self, points: Sequence[tuple[str, float, int, int]]) -> bool:
+        """Log (key, value, milliseconds since 1970, step); False if the server does not answer.
+
+        Points that the run has already are left as they are.
+        """
+        return True
+
     def log_dict(self, value: Mapping[str, Any], path: str) -> None:
         """Keep `value` as the run's artifact `path` (JSON or YAML by its ending)."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """Keep `text` as the run's artifact `path`."""
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
         """Copy the files of `directory`, but hidden ones, to the run's artifacts below `path`."""
@@ -42,8 +59,16 @@ class TrackedRun(Run):
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:  # noqa: D102
         self.store.log_metrics(self.identity, metrics, step)
 
+    def log_points(self, points: Sequence[tuple[str, float, int, int]]) -> bool:  # noqa: D102
+        with answering() as answer:
+            self.store.log_points(self.identity, points)
+        return answer.given
+
     def log_dict(self, value: Mapping[str, Any], path: str) -> None:  # noqa: D102
         self.store.client.log_dict(self.identity, dict(value), path)
+
+    def log_text(self, text: str, path: str) -> None:  # noqa: D102
+        self.store.client.log_text(self.identity, text, path)
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:  # noqa: D102
         for file in sorted(directory.iterdir()):
@@ -68,8 +93,8 @@ class Runs(Store):
     ) -> Iterator[Run]:
         """Go on with the experiment's run of this `fingerprint`, or start one called `name`.
 
-        `params` may be nested. The run ends FINISHED; KILLED by the keyboard or a system
-        exit; FAILED by any other exception.
+        `params` may be nested. The run ends FINISHED; KILLED by the keyboard, SIGTERM or a
+        system exit; FAILED by any other exception.
         """
         if not installed():
             _say_untracked()
@@ -80,11 +105,15 @@ class Runs(Store):
         try:
             yield TrackedRun(self, run_id)
             status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, StoppedError):
             status = "KILLED"
             raise
         finally:
-            self.client.set_terminated(run_id, status)
+            with answering() as answer:
+                self.client.set_terminated(run_id, status)
+            if not answer.given:
+                note = f"MLflow does not answer: run {run_id} stays as it is there"
+                print(note, file=sys.stderr)
 
     def _start(
         self, experiment: str, name: str, fingerprint: str, params: Mapping[str, str]

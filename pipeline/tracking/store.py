@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,12 @@ class Store:
         if batch:
             self.client.log_batch(run_id, metrics=batch)
 
+    def log_points(self, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+        """Log finite (key, value, milliseconds since 1970, step); equal ones are one row."""
+        from mlflow.entities import Metric
+
+        self.client.log_batch(run_id, metrics=[Metric(*point) for point in points])
+
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Log params, a hundred a request, which is what MLflow takes."""
         from mlflow.entities import Param
@@ -142,6 +148,31 @@ def _few_retries() -> Iterator[None]:
     finally:
         if given is None:
             del os.environ[RETRIES]
+
+
+class Answer:
+    """Whether a server answered."""
+
+    given = True
+
+
+# MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR.
+AWAY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED"}
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[Answer]:
+    """Requests that may fail because nobody answers: after few retries `given` is False."""
+    from mlflow.exceptions import MlflowException
+
+    answer = Answer()
+    try:
+        with _few_retries():
+            yield answer
+    except MlflowException as error:
+        if error.error_code not in AWAY:
+            raise
+        answer.given = False
 
 
 @functools.cache

@@ -1,10 +1,8 @@
-"""Training captions as token ids, and the batches' order: functions of (seed, epoch) alone."""
+"""Training captions as token ids; which of a picture's captions an epoch takes."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from pipeline.text import Tokenizer
 
 
 class EncodedCaptions:
-    """Every caption's ids in one flat tensor; [picture] -> its captions."""
+    """Every caption's ids in one flat tensor; [picture] -> the rows of its captions."""
 
     def __init__(self, captions: list[list[str]], tokenizer: Tokenizer, max_len: int) -> None:
         self.pad = tokenizer.pad
@@ -22,64 +20,29 @@ class EncodedCaptions:
         self.start = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0).tolist()
         self.ids = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
 
-    def batch(
-        self, pictures: list[int], per_picture: int, chooser: random.Random
-    ) -> tuple[Tensor, Tensor]:
-        """[B, C, T] padded ids, and where they are not padding.
+    def length(self, row: int) -> int:
+        """Tokens of a caption, begin and end among them."""
+        return int(self.start[row + 1] - self.start[row])
 
-        `chooser` picks where a picture has more captions than `per_picture`.
-        """
-        chosen = []
-        for picture in pictures:
-            rows = list(range(self.first[picture], self.first[picture + 1]))
-            if len(rows) > per_picture:
-                rows = sorted(chooser.sample(rows, per_picture))
-            # Longest first: what the decoder's packing wants.
-            rows.sort(key=lambda row: self.start[row] - self.start[row + 1])
-            chosen.append([self.ids[self.start[row] : self.start[row + 1]] for row in rows])
-        longest = max(len(row) for rows in chosen for row in rows)
-        widest = max(len(rows) for rows in chosen)
-        out = torch.full((len(pictures), widest, longest), self.pad, dtype=torch.long)
+    def choose(self, picture: int, most: int, chooser: random.Random) -> list[int]:
+        """The rows of a picture's captions, longest first; `chooser` picks where there are more."""
+        rows = list(range(self.first[picture], self.first[picture + 1]))
+        if len(rows) > most:
+            rows = sorted(chooser.sample(rows, most))
+        # Longest first: what the decoder's packing wants.
+        return sorted(rows, key=lambda row: -self.length(row))
+
+    def padded(self, groups: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """[B, C, T] ids of groups of rows, and where they are not padding."""
+        longest = max((self.length(row) for rows in groups for row in rows), default=2)
+        widest = max((len(rows) for rows in groups), default=1)
+        out = torch.full((len(groups), widest, longest), self.pad, dtype=torch.long)
         # Kept apart: the padding token may be the end token too (GPT-2).
         real = torch.zeros(out.shape, dtype=torch.bool)
-        for place, group in enumerate(chosen):
-            for column, ids in enumerate(group):
-                out[place, column, : len(ids)] = ids
-                real[place, column, : len(ids)] = True
+        for place, rows in enumerate(groups):
+            for column, row in enumerate(rows):
+                out[place, column, : self.length(row)] = self.ids[
+                    self.start[row] : self.start[row + 1]
+                ]
+                real[place, column, : self.length(row)] = True
         return out, real
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's pictures (positions in the reader) and their captions."""
-
-    pictures: list[int]
-    captions_BCT: Tensor
-    real_BCT: Tensor
-    """Where a caption has a token; the rest is padding."""
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """The steps of an epoch; the same for the same (seed, epoch), whatever ran before."""
-
-    captions: EncodedCaptions
-    pictures: int
-    batch_size: int
-    captions_per_image: int
-    seed: int
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch; the last may be smaller."""
-        return -(-self.pictures // self.batch_size)
-
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from number `first` on; every picture once an epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(self.pictures, generator=generator).tolist()
-        for step in range(first, self.steps):
-            pictures = order[step * self.batch_size : (step + 1) * self.batch_size]
-            chooser = random.Random(f"{self.seed}/{epoch}/{step}")  # noqa: S311
-            captions, real = self.captions.batch(pictures, self.captions_per_image, chooser)
-            yield Batch(pictures, captions, real)

@@ -2,55 +2,58 @@
 
     checkpoints/000000123/{model.safetensors, captioner.json, ..., training.safetensors, training.json}
 
-A checkpoint holds all that decides what comes next: model, optimiser, random states, position,
-best score. A run that was killed and started again continues as if it had not been.
+The captioner in it is the one that is validated; with a moving average the model's own weights lie
+in training.safetensors. A checkpoint holds all that decides what comes next: model, optimiser,
+average, random states, loss scale, position, scores. A run that was killed and started again
+continues as if it had not been.
+
+Pruning: the newest `keep` stay, the best epoch's, and those that are to be averaged.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline import storage
+from pipeline.config_recipe import AverageConfig
 from pipeline.errors import ModelError
 from pipeline.models.saved import SavedCaptioner
 from pipeline.progress import say
+from pipeline.train.average import MovingAverage
+from pipeline.train.position import Position
 
 
-class Position(BaseModel):
-    """Where a run stands: the next step to take, and what was best so far."""
+@dataclass
+class TrainingState:
+    """Everything that a step changes."""
 
-    model_config = ConfigDict(extra="forbid")
+    saved: SavedCaptioner
+    optimiser: torch.optim.Optimizer
+    average: MovingAverage | None = None
+    scaler: torch.amp.GradScaler | None = None
+    """Of fp16's gradients."""
 
-    epoch: int = 0
-    """Epochs finished, the number of the one in progress."""
-    batch: int = 0
-    """Batches of the epoch in progress that are done."""
-    step: int = 0
-    loss_sum: float = 0.0
-    """Of the epoch in progress, weighted by words."""
-    loss_words: int = 0
-    best_cider: float | None = None
-    best_step: int | None = None
-    """The checkpoint with the best validation CIDEr."""
-    best_epoch: int | None = None
-    epochs_without_gain: int = 0
-    finished: bool = False
+    def validated(self) -> contextlib.AbstractContextManager[Any]:
+        """While it lasts the model has the weights that are validated and kept."""
+        return self.average.applied() if self.average is not None else contextlib.nullcontext({})
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, directory: Path, keep: int) -> None:
-        self.directory = directory
-        self.keep = keep
+    def __init__(self, directory: Path, keep: int, average: AverageConfig | None = None) -> None:
+        self.directory, self.keep = directory, keep
+        self.average = average or AverageConfig()
         directory.mkdir(parents=True, exist_ok=True)
         storage.remove_temporaries(directory)
 
@@ -58,32 +61,67 @@ class Checkpoints:
         """The directory of a step's checkpoint."""
         return self.directory / f"{step:09d}"
 
-    def save(
-        self, saved: SavedCaptioner, optimiser: torch.optim.Optimizer, position: Position
-    ) -> None:
-        """Commit a checkpoint, then drop old ones; the best and the newest `keep` stay."""
+    def save(self, state: TrainingState, position: Position) -> None:
+        """Commit a checkpoint, then drop old ones."""
         with storage.commit_directory(self.path(position.step)) as directory:
-            saved.save(directory)
-            tensors = {**_optimiser_tensors(optimiser), **_random_states()}
-            storage.commit(directory / "training.safetensors", save(tensors))
-            storage.commit_json(directory / "training.json", position.model_dump())
+            with state.validated() as own:
+                state.saved.save(directory)
+            tensors = {**_optimiser_tensors(state.optimiser), **_random_states()}
+            tensors |= {f"own.{name}": value.cpu().contiguous() for name, value in own.items()}
+            data = save(tensors)
+            storage.commit(directory / "training.safetensors", data)
+            storage.commit_json(
+                directory / "training.json",
+                {
+                    "position": position.model_dump(),
+                    "scaler": None if state.scaler is None else state.scaler.state_dict(),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                },
+            )
         self._prune(position)
 
-    def resume(self, saved: SavedCaptioner, optimiser: torch.optim.Optimizer) -> Position:
-        """Load the newest good checkpoint into `saved` and `optimiser`; none: a fresh position."""
+    def resume(self, state: TrainingState) -> Position:
+        """Load the newest good checkpoint into `state`; none: a fresh position.
+
+        Raises:
+            ModelError: a checkpoint of another architecture.
+        """
         for directory in sorted(self._all(), reverse=True):
             try:
                 loaded = SavedCaptioner.load(directory)
-                tensors = load_file(directory / "training.safetensors")
-                position = Position.model_validate(storage.read_json(directory / "training.json"))
-            except (ModelError, SafetensorError, OSError, ValueError) as error:
+                training = storage.read_json(directory / "training.json")
+                data = (directory / "training.safetensors").read_bytes()
+                if hashlib.sha256(data).hexdigest() != training["sha256"]:
+                    raise ValueError("training.safetensors is not what was written")
+                tensors = load(data)
+                position = Position.model_validate(training["position"])
+            except (ModelError, SafetensorError, OSError, ValueError, KeyError) as error:
                 say("train", f"{directory.name} is damaged and passed over: {error}")
                 continue
-            saved.model.load_state_dict(loaded.model.state_dict())
-            _restore_optimiser(optimiser, tensors)
-            _restore_random_states(tensors)
+            if loaded.architecture != state.saved.architecture:
+                raise ModelError(
+                    f"the checkpoint {directory} is of another architecture than these settings; "
+                    f"delete {self.directory} to start anew"
+                )
+            self._restore(state, loaded, tensors, training["scaler"])
             return position
         return Position()
+
+    @staticmethod
+    def _restore(
+        state: TrainingState,
+        loaded: SavedCaptioner,
+        tensors: dict[str, Tensor],
+        scaler: dict[str, Any] | None,
+    ) -> None:
+        state.saved.model.load_state_dict(loaded.model.state_dict())
+        if state.average is not None:
+            own = {name[4:]: value for name, value in tensors.items() if name.startswith("own.")}
+            state.average.restore(own)
+        _restore_optimiser(state.optimiser, tensors)
+        if state.scaler is not None and scaler is not None:
+            state.scaler.load_state_dict(scaler)
+        _restore_random_states(tensors)
 
     def _all(self) -> list[Path]:
         return [p for p in self.directory.iterdir() if p.name.isdigit()]
@@ -92,8 +130,11 @@ class Checkpoints:
         # Those of later steps were damaged and passed over; the run comes by there again.
         present = self.path(position.step)
         kept = {p.name for p in sorted(p for p in self._all() if p <= present)[-self.keep :]}
-        if position.best_step is not None:
-            kept.add(self.path(position.best_step).name)
+        if position.best is not None:
+            kept.add(self.path(position.best.step).name)
+        if self.average.count > 1:
+            averaged = position.ranked(self.average.count, self.average.of)
+            kept |= {self.path(score.step).name for score in averaged}
         for path in self._all():
             if path.name not in kept:
                 shutil.rmtree(path)

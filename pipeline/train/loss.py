@@ -13,13 +13,19 @@ from pipeline.models.captioner import Captioner, Memory
 
 @dataclass(frozen=True)
 class Loss:
-    """One batch's losses."""
+    """The losses of a batch, or of a piece of one."""
 
     total: Tensor
-    """What is minimised."""
-    cross_entropy: float
-    """Mean over the words, nats, without smoothing's share taken out."""
+    """What is minimised; the pieces of a batch add up to the batch's."""
+    entropy_sum: Tensor
+    """Over the piece's words, nats, without smoothing's share taken out."""
     words: int
+    """Of the piece."""
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean over the words, nats."""
+        return float(self.entropy_sum) / max(self.words, 1)
 
 
 def caption_loss(
@@ -30,22 +36,35 @@ def caption_loss(
     *,
     label_smoothing: float = 0.0,
     attention_penalty: float = 0.0,
+    words: int | None = None,
+    captions: int | None = None,
 ) -> Loss:
     """Cross-entropy + the doubly stochastic term lambda * mean_s (1 - sum_t a_ts)^2.
 
-    `real` says where a caption has a token. Xu et al. 2015, eq. 14: over a caption each place of the picture is looked at about equally.
+    `real` says where a caption has a token. Xu et al. 2015, eq. 14: over a caption each place of
+    the picture is looked at about equally.
+
+    Args:
+        model: the captioner.
+        memory: of B pictures.
+        captions_BCT: padded ids.
+        real_BCT: where they are not padding.
+        label_smoothing: share of the target's probability that is spread over all words.
+        attention_penalty: lambda.
+        words: of the whole batch, where this is a piece of one; the sum is divided by it.
+        captions: likewise, for the penalty.
     """
     prefixes, targets, real = captions_BCT[..., :-1], captions_BCT[..., 1:], real_BCT[..., 1:]
     teaching = model.teach(memory, prefixes, real, attention=attention_penalty > 0)
-    entropy = F.cross_entropy(teaching.logits_MV, targets[real], label_smoothing=label_smoothing)
-    total = entropy
+    logits, wanted = teaching.logits_MV.float(), targets[real]
+    entropy = F.cross_entropy(logits, wanted, label_smoothing=label_smoothing, reduction="sum")
+    total = entropy / (words or len(wanted))
     if teaching.attention_MS is not None:
         lengths = real.sum(-1).flatten()
-        captions = torch.repeat_interleave(
-            torch.arange(len(lengths), device=lengths.device), lengths
-        )
-        places = teaching.attention_MS.shape[1]
-        looked = teaching.attention_MS.new_zeros(len(lengths), places)
-        looked = looked.index_add(0, captions, teaching.attention_MS)[lengths > 0]
-        total = entropy + attention_penalty * torch.square(1 - looked).mean()
-    return Loss(total, float(entropy.detach()), int(real.sum()))
+        number = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        attention_MS = teaching.attention_MS.float()
+        looked = attention_MS.new_zeros(len(lengths), attention_MS.shape[1])
+        looked = looked.index_add(0, number, attention_MS)[lengths > 0]
+        apart = torch.square(1 - looked).mean(1).sum() / (captions or len(looked))
+        total = total + attention_penalty * apart
+    return Loss(total, entropy.detach(), len(wanted))

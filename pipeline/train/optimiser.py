@@ -1,8 +1,6 @@
-"""AdamW: rates of decoder and encoder apart, decay of matrices alone, warm-up and cosine."""
+"""AdamW: rates of decoder and encoder apart, decay of matrices alone."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import nn
@@ -15,10 +13,10 @@ def build_optimiser(model: Captioner, config: TrainConfig) -> torch.optim.AdamW:
     """The decoder, and what is trained of the encoder; each with and without weight decay."""
     groups = []
     parts = (
-        (model.decoder, config.learning_rate),
-        (model.encoder, config.encoder_learning_rate),
+        ("decoder", model.decoder, config.learning_rate),
+        ("encoder", model.encoder, config.encoder_learning_rate),
     )
-    for part, peak in parts:
+    for label, part, peak in parts:
         for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
             chosen = [
                 parameter
@@ -26,7 +24,9 @@ def build_optimiser(model: Captioner, config: TrainConfig) -> torch.optim.AdamW:
                 if parameter.requires_grad and _is_matrix(part, name) == matrices
             ]
             if chosen:
-                groups.append({"params": chosen, "peak": peak, "weight_decay": decay})
+                groups.append(
+                    {"params": chosen, "part": label, "peak": peak, "weight_decay": decay}
+                )
     return torch.optim.AdamW(groups, lr=0.0)
 
 
@@ -37,18 +37,14 @@ def _is_matrix(model: nn.Module, name: str) -> bool:
     return matrix and not isinstance(model.get_submodule(module), nn.Embedding)
 
 
-def set_learning_rate(
-    optimiser: torch.optim.Optimizer, step: int, total: int, warmup: int
-) -> float:
-    """Linear warm-up, then a cosine to a hundredth of the peak; returns the decoder's rate.
-
-    A function of the step alone, so that resuming needs no scheduler state.
-    """
-    if step < warmup:
-        share = (step + 1) / warmup
-    else:
-        way = (step - warmup) / max(total - warmup, 1)
-        share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(way, 1.0)))
+def set_learning_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
+    """Give every group `share` of its peak."""
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
-    return float(optimiser.param_groups[0]["lr"])
+
+
+def learning_rates(optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    """The current rate of each part."""
+    return {
+        f"learning_rate_{group['part']}": float(group["lr"]) for group in optimiser.param_groups
+    }

@@ -63,7 +63,33 @@ def test_captions_say_where_they_are_padded():
     tokenizer = Tokenizer.train_bpe(["a dog", "a"])
     tokenizer.pad = tokenizer.eos
     encoded = EncodedCaptions([["a", "a dog"], ["a"]], tokenizer, 9)
-    captions, real = encoded.batch([0, 1], 5, random.Random(0))
+    chooser = random.Random(0)
+    captions, real = encoded.padded([encoded.choose(n, 5, chooser) for n in (0, 1)])
     long, short = (len(ids) for ids in tokenizer.encode(["a dog", "a"]))
     assert real.sum(-1).tolist() == [[long, short], [short, 0]], "the longest first"
     assert (captions[~real] == tokenizer.pad).all()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_the_pieces_of_a_batch_add_up_to_it(model, penalty):
+    if penalty and not hasattr(model.decoder, "keys"):
+        pytest.skip("the penalty is the LSTM's")
+    memory = model.memory(model.features(torch.randn(2, 3, 32, 32)))
+    captions, real = batch(0)
+    options = {"attention_penalty": penalty, "label_smoothing": 0.1}
+    whole = caption_loss(model, memory, captions, real, **options)
+    pieces = [
+        caption_loss(
+            model,
+            memory.select(torch.tensor([n])),
+            captions[n : n + 1],
+            real[n : n + 1],
+            words=8,
+            captions=3,
+            **options,
+        )
+        for n in (0, 1)
+    ]
+    total = float(sum(p.total.detach() for p in pieces))
+    assert total == pytest.approx(float(whole.total.detach()), abs=1e-5)
+    assert sum(p.words for p in pieces) == whole.words == 8

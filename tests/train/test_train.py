@@ -1,65 +1,20 @@
-"""Training: it learns, it resumes exactly after SIGKILL, and bad settings stop it first."""
+"""Training: it learns, finished work is recognised, and bad settings stop it first."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from coloured_squares import SETTINGS, SMALL, make_data, settings, sources
 from safetensors.torch import load_file
 
-from pipeline.config import Config, load_config
+from pipeline.config import load_config
 from pipeline.errors import ConfigError, DataError, ModelError, WeightsError
 from pipeline.predict import load_captioner
 from pipeline.shard import shard
 from pipeline.text import Tokenizer
 from pipeline.train import find_checkpoint, train
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
-SETTINGS = [
-    "train.encoder.name=resnet18",
-    "train.transform.size=32",
-    "train.tokenizer.min_count=1",
-    "train.batch_size=8",
-    "train.warmup_steps=2",
-    "train.learning_rate=0.003",
-    "device=cpu",
-    "threads=1",
-]
-SMALL = "train.decoder={width: 32, embedding: 32, attention: 16, dropout: 0.2}"
-
-
-def make_data(folder: Path, counts: dict[str, int]) -> None:
-    """Plain coloured squares, two captions each."""
-    folder.mkdir(exist_ok=True)
-    number = 0
-    for split, count in counts.items():
-        rows = []
-        for _ in range(count):
-            name = list(COLOURS)[number % 3]
-            # A shade of its own: equal pictures in two splits are no fair validation.
-            shade = tuple(min(255, c + number % 25) for c in COLOURS[name])
-            Image.new("RGB", (32, 32), shade).save(folder / f"{number}.png")
-            for text in (f"a {name} square", f"the whole picture is {name}"):
-                rows.append({"image": f"{number}.png", "caption": text, "split": split})
-            number += 1
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-
-def settings(data: Path, *more: str) -> Config:
-    return load_config(None, [*SETTINGS, SMALL, *sources(data), *more])
-
-
-def sources(data: Path) -> list[str]:
-    files = [{"kind": "jsonl", "annotations": str(data / f"{s}.jsonl")} for s in ("train", "val")]
-    return [f"shard.sources={json.dumps(files)}"]
 
 
 @pytest.fixture(scope="module")
@@ -157,57 +112,6 @@ def test_a_frozen_encoder_trains_alike_with_and_without_the_cache(data, tmp_path
         torch.testing.assert_close(tensor, losses[1][name], atol=0.05, rtol=0.05, msg=name)
 
 
-RUN = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_train import settings
-from pipeline.shard import shard
-from pipeline.train import train
-config = settings(Path(sys.argv[1]), *sys.argv[4:])
-train(config, Path(sys.argv[2]), shard(config, Path(sys.argv[2])))
-"""
-
-
-@pytest.mark.parametrize("encoder", ["none", "2"])
-def test_killed_at_any_moment_it_ends_with_the_same_bytes(data, tmp_path, encoder):
-    """SIGKILL a real process after each new checkpoint; the last run must not notice."""
-    options = [f"train.encoder.train={encoder}", "train.epochs=4", "train.checkpoint_seconds=0.001"]
-    config = settings(data, *options)
-    whole = train(config, tmp_path / "whole", shard(config, tmp_path / "whole"))
-    command = [
-        sys.executable,
-        "-c",
-        RUN,
-        str(data),
-        str(tmp_path / "cut"),
-        str(Path(__file__).parent),
-    ]
-    kills = 0
-    for _ in range(30):
-        before = steps_seen(tmp_path / "cut")
-        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-        while process.poll() is None and kills < 2:
-            if steps_seen(tmp_path / "cut") > before:
-                os.kill(process.pid, signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.005)
-        if process.wait() == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    assert kills == 2
-    cut = train(config, tmp_path / "cut", shard(config, tmp_path / "cut"))
-    assert (cut.step, cut.validation_cider) == (whole.step, whole.validation_cider)
-    first, second = (Path(r.path) / "model.safetensors" for r in (whole, cut))
-    assert first.read_bytes() == second.read_bytes()
-
-
-def steps_seen(work: Path) -> int:
-    found = work.glob("train/*/checkpoints/[0-9]*/training.json")
-    return max((int(path.parent.name) for path in found), default=-1)
-
-
 def test_settings_that_cannot_work_stop_before_any_work(data, tmp_path):
     good = settings(data)
     shards = shard(good, tmp_path)
@@ -229,25 +133,3 @@ def test_settings_that_cannot_work_stop_before_any_work(data, tmp_path):
     torch.save({"strange": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="strange"):
         train(settings(data, f"train.encoder.weights={tmp_path / 'w.pth'}"), tmp_path, shards)
-
-
-def test_a_damaged_checkpoint_is_passed_over(data, tmp_path):
-    from pipeline.train.checkpoints import Checkpoints
-    from pipeline.train.run import TrainingRun
-
-    config = settings(data, "train.epochs=1", "train.checkpoint_seconds=0.001")
-    run = TrainingRun(config, tmp_path, shard(config, tmp_path), tmp_path / "run")
-    store = Checkpoints(tmp_path / "checkpoints", keep=5)
-    for step in (1, 2):
-        run.position = store.resume(run.saved, run.optimiser)
-        run.position.step = step
-        store.save(run.saved, run.optimiser, run.position)
-    for name in ("training.safetensors", "model.safetensors"):
-        damaged = store.path(2) / name
-        damaged.write_bytes(damaged.read_bytes()[:-7])
-        run.position = store.resume(run.saved, run.optimiser)
-        assert run.position.step == 1
-    # What follows is kept, and the damaged one of a later step does not stand in for it.
-    store.keep = 1
-    store.save(run.saved, run.optimiser, run.position)
-    assert [path.name for path in store.directory.iterdir()] == [store.path(1).name]

@@ -1,0 +1,63 @@
+"""What a run starts from: tokenizer, architecture and first weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.metrics import References
+from pipeline.models.build import build
+from pipeline.models.gpt import GPTDecoder
+from pipeline.models.importers.gpt2 import initialise
+from pipeline.models.recipe import transform_for
+from pipeline.models.saved import SavedCaptioner
+from pipeline.predict import search_limits
+from pipeline.records import ShardSet
+from pipeline.train.identity import decoder_weights, fingerprint, weights_file
+from pipeline.train.vocabulary import build_tokenizer
+
+
+def build_captioner(
+    config: Config, shard_set: ShardSet, captions: list[list[str]]
+) -> SavedCaptioner:
+    """The model before the first step, on the CPU; a function of settings, data and seed.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        WeightsError: an encoder or decoder weights file that does not fit.
+    """
+    settings = config.train
+    tokenizer = build_tokenizer(config, (text for group in captions for text in group))
+    search_limits(tokenizer, settings.generation)  # a setting that cannot work stops here
+    transform = transform_for(settings.encoder, settings.transform)
+    architecture: dict[str, Any] = {
+        "encoder": settings.encoder.model_dump(mode="json", exclude={"weights"}, exclude_none=True),
+        "decoder": {
+            **settings.decoder.model_dump(mode="json", exclude={"weights"}),
+            "pad": tokenizer.pad,
+        },
+        "vocabulary": len(tokenizer),
+        "size": transform.size,
+    }
+    torch.manual_seed(settings.seed)
+    model = build(architecture, weights_file(config) or settings.encoder.weights)
+    if (start := decoder_weights(config)) is not None:
+        assert isinstance(model.decoder, GPTDecoder)
+        initialise(model.decoder, start)
+    provenance = {
+        "training_fingerprint": fingerprint(config, shard_set),
+        "shard_set": shard_set.fingerprint,
+        "settings": settings.model_dump(mode="json"),
+    }
+    frequencies = References(captions).document_frequencies.to_bytes()
+    return SavedCaptioner(
+        model,
+        tokenizer,
+        transform,
+        settings.generation,
+        architecture,
+        provenance,
+        frequencies,
+    )

@@ -1,0 +1,71 @@
+"""The model that a finished run keeps: its best epoch's, or the mean of several if it is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import ModelError
+from pipeline.evaluate import Features
+from pipeline.models.saved import SavedCaptioner
+from pipeline.progress import say
+from pipeline.train.average import mean_of
+from pipeline.train.checkpoints import Checkpoints
+from pipeline.train.position import EpochScore, Position
+from pipeline.train.validation import Validation
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The model that is kept, and where in the run it comes from."""
+
+    saved: SavedCaptioner
+    epoch: int
+    step: int
+    cider: float
+
+
+def choose_model(
+    checkpoints: Checkpoints,
+    position: Position,
+    validation: Validation,
+    features: Features | None,
+) -> Chosen:
+    """The best epoch's model, or the average that the settings ask for where it scores higher.
+
+    Raises:
+        ModelError: a checkpoint that is needed is lost.
+    """
+    best = position.best
+    assert best is not None
+    saved = _load(checkpoints, best)
+    chosen = Chosen(saved, best.epoch, best.step, best.cider)
+    averaged = position.ranked(checkpoints.average.count, checkpoints.average.of)
+    if len(averaged) < 2:
+        return chosen
+    states = [_load(checkpoints, score).model.state_dict() for score in averaged]
+    mean = _load(checkpoints, best)
+    mean.model.load_state_dict(mean_of(states))
+    evaluation = validation.evaluate(mean, features)
+    scores = evaluation.percent()
+    epochs = sorted(score.epoch for score in averaged)
+    better = scores["cider"] > best.cider
+    say(
+        "train",
+        f"mean of epochs {', '.join(map(str, epochs))}: CIDEr {scores['cider']:.1f}, "
+        f"{'kept' if better else f'epoch {best.epoch} is kept'}",
+    )
+    if not better:
+        return chosen
+    mean.provenance.update(averaged_epochs=epochs, validation=scores)
+    mean.model.to("cpu")
+    return Chosen(mean, best.epoch, best.step, scores["cider"])
+
+
+def _load(checkpoints: Checkpoints, score: EpochScore) -> SavedCaptioner:
+    try:
+        return SavedCaptioner.load(checkpoints.path(score.step))
+    except ModelError as error:
+        raise ModelError(
+            f"the checkpoint of epoch {score.epoch} is lost: {error}. "
+            f"Delete {checkpoints.directory.parent} and train again"
+        ) from None

@@ -1,0 +1,158 @@
+"""What a run says and records: the progress line, metrics, samples of captions, its surroundings."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import TrainConfig
+from pipeline.evaluate import Evaluation
+from pipeline.progress import clock, say
+from pipeline.tracking import Outbox, Run
+from pipeline.train.curves import draw_curves
+from pipeline.train.loader import Batch, Loader
+from pipeline.train.position import Position
+from pipeline.train.step import Outcome
+
+PRINT_SECONDS = 10.0
+LOG_STEPS = 20
+
+
+class RunLog:
+    """The account of one run; metrics reach the tracker with the checkpoints that hold their steps."""
+
+    def __init__(
+        self, directory: Path, settings: TrainConfig, loader: Loader, device: torch.device
+    ) -> None:
+        self.settings, self.loader, self.device = settings, loader, device
+        self.outbox = Outbox(directory)
+        self.run = Run()
+        self.total = loader.steps * settings.epochs
+        self.started = self.printed = self.logged = time.monotonic()
+        self.waited, self.pictures, self.words, self.steps = loader.waited, 0, 0, 0
+        self.away = False
+
+    def begin(self, run: Run, position: Position, facts: dict[str, Any]) -> None:
+        """The tracked run goes on at `position`; `facts` are kept as its artifact."""
+        self.run = run
+        self.outbox.forget_after(position.step)
+        run.log_dict({**facts, **surroundings(self.device)}, "run.json")
+
+    def begin_epoch(self) -> None:
+        """Rates and the clock start anew."""
+        self.started = self.printed = self.logged = time.monotonic()
+        self.waited, self.pictures, self.words, self.steps = self.loader.waited, 0, 0, 0
+
+    def step(
+        self, batch: Batch, outcome: Outcome, position: Position, rates: dict[str, float]
+    ) -> None:
+        """A step was taken; `position` is behind it."""
+        self.steps += 1
+        self.pictures += batch.global_pictures
+        self.words += batch.words
+        now = time.monotonic()
+        if position.step % LOG_STEPS == 0:
+            seconds = max(now - self.logged, 1e-9)
+            values = {
+                "loss": outcome.loss,
+                "gradient_norm": outcome.gradient_norm,
+                "images_per_second": self.pictures / seconds,
+                "tokens_per_second": self.words / seconds,
+                "waiting_for_data": (self.loader.waited - self.waited) / seconds,
+                **rates,
+                **gpu(self.device),
+            }
+            self.outbox.add(values, position.step)
+            self.logged, self.waited, self.pictures, self.words = now, self.loader.waited, 0, 0
+        if now - self.printed >= PRINT_SECONDS:
+            self.printed = now
+            say("train", self.line(position, now - self.started))
+
+    def line(self, position: Position, seconds: float) -> str:
+        """Progress: step, loss, rate, eta."""
+        rate = self.steps / max(seconds, 1e-9)
+        left = (self.total - position.step) / max(rate, 1e-9)
+        loss = position.loss_sum / max(position.loss_words, 1)
+        best = "" if position.best is None else f"  best CIDEr {position.best.cider:.1f}"
+        return (
+            f"epoch {position.epoch + 1}/{self.settings.epochs}  step {position.step:,}/{self.total:,}"
+            f"  loss {loss:.3f}  {rate * self.settings.batch_size:.0f} img/s  eta {clock(left)}{best}"
+        )
+
+    def epoch(self, position: Position, loss: float, scores: dict[str, float]) -> None:
+        """An epoch's end; call it before its checkpoint."""
+        self.outbox.add(
+            {"epoch_loss": loss, **{f"val_{name}": value for name, value in scores.items()}},
+            position.step,
+        )
+
+    def committed(self) -> None:
+        """A checkpoint is on disk: deliver up to it, or say once that nobody answers."""
+        waiting = self.outbox.deliver(self.run)
+        if waiting and not self.away:
+            say("train", "MLflow does not answer; metrics are kept and delivered later")
+        self.away = waiting > 0
+
+    def samples(self, evaluation: Evaluation, epoch: int) -> None:
+        """The epoch's captions of the same few validation pictures, and the curves so far."""
+        count = self.settings.sample_captions
+        shown = zip(evaluation.image_ids[:count], evaluation.captions[:count], strict=True)
+        captions = [{"id": i, "caption": c.text, "score": c.score} for i, c in shown]
+        if not self.away:
+            self.run.log_dict({"epoch": epoch, "captions": captions}, f"samples/{epoch:04d}.json")
+            self.run.log_text(draw_curves(self.outbox.points), "curves.svg")
+
+
+def gpu(device: torch.device) -> dict[str, float]:
+    """Memory at its peak and use of a CUDA device; empty elsewhere."""
+    if device.type != "cuda":
+        return {}
+    values = {"gpu_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30}
+    # NVIDIA's management library may not be installed.
+    with contextlib.suppress(ModuleNotFoundError, RuntimeError):
+        values["gpu_utilisation"] = float(torch.cuda.utilization(device))
+    return values
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its settings."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "tokenizers", "captionmill")
+    return {
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit that this code was checked out from, `+` after it if files differ; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        shown = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return shown.stdout.strip()

@@ -1,0 +1,52 @@
+"""Where a run stands, in a few numbers: the next batch to take, and the scores so far."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class EpochScore(BaseModel):
+    """An epoch's end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: int
+    """Epochs finished by then."""
+    step: int
+    """The checkpoint."""
+    cider: float
+    """On the validation split, x100 scale."""
+
+
+class Position(BaseModel):
+    """Everything about a run but its tensors; the same for any number of ranks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int = 0
+    """Epochs finished, the number of the one in progress."""
+    batch: int = 0
+    """Global batches of the epoch in progress that are done."""
+    step: int = 0
+    loss_sum: float = 0.0
+    """Of the epoch in progress, over its words."""
+    loss_words: int = 0
+    scores: list[EpochScore] = []
+    """Of the epochs finished."""
+    finished: bool = False
+
+    @property
+    def best(self) -> EpochScore | None:
+        """The highest CIDEr, the earliest of equals."""
+        return max(self.scores, key=lambda score: score.cider, default=None)
+
+    @property
+    def epochs_without_gain(self) -> int:
+        """Since the best; what early stopping counts."""
+        return 0 if self.best is None else self.epoch - self.best.epoch
+
+    def ranked(self, count: int, of: str) -> list[EpochScore]:
+        """The `best` or the `last` epochs, at most `count`, first the best or the newest."""
+        if of == "last":
+            return self.scores[::-1][:count]
+        return sorted(self.scores, key=lambda score: -score.cider)[:count]

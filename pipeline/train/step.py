@@ -1,0 +1,155 @@
+"""One optimisation step: a rank's part of a batch, in pieces, to gradients, to new weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.config import TrainConfig
+from pipeline.images import normalise
+from pipeline.models.captioner import Captioner
+from pipeline.train.checkpoints import TrainingState
+from pipeline.train.loader import Batch
+from pipeline.train.loss import Loss, caption_loss
+from pipeline.train.optimiser import set_learning_rate
+from pipeline.train.schedule import Schedule
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to, on this rank."""
+
+    entropy_sum: float
+    """Over this rank's words, nats."""
+    words: int
+    gradient_norm: float
+    """Before clipping."""
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of this rank's words, nats."""
+        return self.entropy_sum / max(self.words, 1)
+
+    def finite(self, scaled: bool) -> bool:
+        """Whether training can go on; with a loss scale, infinite gradients are skipped steps."""
+        return math.isfinite(self.entropy_sum) and (scaled or math.isfinite(self.gradient_norm))
+
+
+class Stepper:
+    """Steps of one training state."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        settings: TrainConfig,
+        schedule: Schedule,
+        device: torch.device,
+        *,
+        cached: bool,
+    ) -> None:
+        self.state, self.settings, self.schedule = state, settings, schedule
+        self.device, self.cached = device, cached
+        self._losses = (
+            torch.compile(caption_losses, dynamic=True) if settings.compile else caption_losses
+        )
+
+    @property
+    def model(self) -> Captioner:
+        """What is trained."""
+        return self.state.saved.model
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode, and whether the encoder's trained stages move in this epoch."""
+        self.model.train()
+        frozen = epoch < self.settings.encoder_frozen_epochs
+        self.model.encoder.train(not frozen)
+        for parameter in self._encoder_parameters():
+            parameter.requires_grad_(not frozen)
+
+    def _encoder_parameters(self) -> Iterator[torch.nn.Parameter]:
+        for group in self.state.optimiser.param_groups:
+            if group["part"] == "encoder":
+                yield from group["params"]
+
+    def __call__(self, batch: Batch, step: int) -> Outcome:
+        """Take step number `step`, counted from 0.
+
+        The pieces' losses are divided by the words of the whole global batch, so that their
+        gradients, and those of all ranks, add up to the batch's.
+        """
+        optimiser, scaler = self.state.optimiser, self.state.scaler
+        set_learning_rate(optimiser, self.schedule.share(step))
+        optimiser.zero_grad(set_to_none=True)
+        losses = []
+        for piece in self._pieces(batch):
+            loss = self._loss(batch, piece)
+            (loss.total if scaler is None else scaler.scale(loss.total)).backward()
+            losses.append(loss)
+        if scaler is not None:
+            scaler.unscale_(optimiser)
+        trained = [p for group in optimiser.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
+        outcome = Outcome(
+            float(sum((loss.entropy_sum for loss in losses), torch.zeros((), device=self.device))),
+            sum(loss.words for loss in losses),
+            float(norm),
+        )
+        if not outcome.finite(scaler is not None):
+            return outcome  # the weights stay as they were
+        if scaler is None:
+            optimiser.step()
+        else:
+            scaler.step(optimiser)
+            scaler.update()
+        if self.state.average is not None:
+            self.state.average.update(step)
+        return outcome
+
+    def _pieces(self, batch: Batch) -> Iterator[slice]:
+        size = -(-len(batch.pictures) // self.settings.accumulate)
+        for first in range(0, len(batch.pictures), max(size, 1)):
+            yield slice(first, first + size)
+
+    def _loss(self, batch: Batch, piece: slice) -> Loss:
+        images = batch.images[piece].to(self.device, non_blocking=True)
+        precision = AUTOCAST.get(self.settings.precision)
+        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+            if not self.cached:
+                images = self.model.features(normalise(images, self.state.saved.transform))
+            return self._losses(
+                self.model,
+                images,
+                batch.captions_BCT[piece].to(self.device, non_blocking=True),
+                batch.real_BCT[piece].to(self.device, non_blocking=True),
+                batch.words,
+                batch.captions,
+                self.settings,
+            )
+
+
+def caption_losses(
+    model: Captioner,
+    features: Tensor,
+    captions_BCT: Tensor,
+    real_BCT: Tensor,
+    words: int,
+    captions: int,
+    settings: TrainConfig,
+) -> Loss:
+    """The loss of a piece of a batch of so many words and captions; what torch.compile is given."""
+    return caption_loss(
+        model,
+        model.memory(features),
+        captions_BCT,
+        real_BCT,
+        label_smoothing=settings.label_smoothing,
+        attention_penalty=settings.attention_penalty,
+        words=words,
+        captions=captions,
+    )
