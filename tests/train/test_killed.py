@@ -1,0 +1,107 @@
+"""Exact resume: killed or stopped at any moment, a run ends with the bytes of an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from coloured_squares import make_data
+
+HERE = Path(__file__).parent
+FAST = ["train.checkpoint_seconds=0.000001", "train.batch_size=6"]
+TRAININGS = {
+    "frozen CNN + LSTM": (
+        "train.epochs=5",
+        "train.augment.flip=true",
+        "train.early_stop=2",
+        "train.schedule={kind: step, every_epochs: 1, factor: 0.5}",
+    ),
+    "fine-tuned CNN + LSTM, unfreezing, averages": (
+        "train.encoder.train=1",
+        "train.encoder_frozen_epochs=1",
+        "train.encoder.freeze_batch_norm=false",
+        "train.epochs=3",
+        "train.ema=0.9",
+        "train.average={count: 3, of: last}",
+        "train.accumulate=2",
+    ),
+    "ViT + GPT, augmented": (
+        "train.encoder={name: vit, train: all, patch: 8, depth: 1, width: 16, heads: 2, dropout: 0.1}",
+        "train.decoder={kind: gpt, layers: 1, width: 16, heads: 2}",
+        "train.tokenizer={kind: bpe}",
+        "train.augment={crop: 0.2, colour: 0.2, flip: true}",
+        "train.captions_per_image=1",
+        "train.epochs=4",
+        "train.ema=0.95",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder, {"train": 24, "val": 4})
+    return folder
+
+
+def environment() -> dict[str, str]:
+    root = HERE.parent.parent
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(HERE)])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", TRAININGS.values(), ids=TRAININGS.keys())
+def test_killed_at_random_it_ends_with_the_same_bytes(data, tmp_path, options):
+    command = [sys.executable, HERE / "train_and_kill.py", data, tmp_path, "8", *FAST, *options]
+    arguments = [str(part) for part in command]
+    done = subprocess.run(
+        arguments, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["kills"] >= 8
+    assert found["whole"]["repeated"] == 0
+    for cut in found["cuts"]:
+        assert cut == found["whole"]
+
+
+STOP = """
+import sys
+from pathlib import Path
+import torch
+from coloured_squares import settings
+from pipeline.errors import CaptionmillError
+from pipeline.shard import shard
+from pipeline.tracking import runs
+from pipeline.train import train
+runs.installed = lambda: False
+torch.set_num_threads(1)
+config = settings(sys.argv[1], *sys.argv[3:])
+try:
+    train(config, Path(sys.argv[2]), shard(config, Path(sys.argv[2])))
+except CaptionmillError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_sigterm_writes_a_checkpoint_and_ends_with_143(data, tmp_path):
+    options = ["train.epochs=400", "train.checkpoint_seconds=3600"]
+    command = [sys.executable, "-c", STOP, str(data), str(tmp_path), *options]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("train/*/checkpoints/[0-9]*")):  # an epoch's: it is on its way
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143
+    step = max(int(path.name) for path in tmp_path.glob("train/*/checkpoints/[0-9]*"))
+    assert f"stopped by SIGTERM at step {step}, of which there is a checkpoint" in said
