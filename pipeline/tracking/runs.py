@@ -40,7 +40,7 @@ class Run:
         """Keep `value` as the run's artifact `path` (JSON or YAML by its ending)."""
 
     def log_text(self, text: str, path: str) -> None:
-        """Keep `text` as the run's artifact `path`."""
+        """Keep `text` as the run's artifact `path`, unless its server does not answer now."""
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
         """Copy the files of `directory`, but hidden ones, to the run's artifacts below `path`."""
@@ -68,7 +68,8 @@ class TrackedRun(Run):
         self.store.client.log_dict(self.identity, dict(value), path)
 
     def log_text(self, text: str, path: str) -> None:  # noqa: D102
-        self.store.client.log_text(self.identity, text, path)
+        with answering():
+            self.store.client.log_text(self.identity, text, path)
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:  # noqa: D102
         for file in sorted(directory.iterdir()):

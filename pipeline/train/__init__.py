@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.errors import DataError
 from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
+from pipeline.tracking import Outbox, Tracker
 from pipeline.train.identity import fingerprint
 
 __all__ = ["find_checkpoint", "fingerprint", "train"]
@@ -27,6 +28,7 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
     if (done := _load(directory)) is not None:
         best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
         say("train", f"nothing new: epoch {done.epoch}{best} ({directory})")
+        _deliver(work, directory, done)
         return done
     with storage.lock(directory):
         if (done := _load(directory)) is not None:
@@ -38,6 +40,16 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
         record.save(directory / "record.json")
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         return record
+
+
+def _deliver(work: Path, directory: Path, done: Checkpoint) -> None:
+    """Send the metrics that the tracking server did not take while the run went on."""
+    outbox = Outbox(directory)
+    if done.run_id is None or not len(outbox):
+        return
+    with Tracker(work).run("train", f"train-{done.fingerprint}", done.fingerprint) as run:
+        waiting = outbox.deliver(run)
+    say("train", f"{waiting} metrics still wait for MLflow" if waiting else "metrics delivered")
 
 
 def find_checkpoint(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline import storage
 from pipeline.config import TrainConfig
 from pipeline.evaluate import Evaluation
 from pipeline.progress import clock, say
@@ -31,13 +33,15 @@ class RunLog:
     def __init__(
         self, directory: Path, settings: TrainConfig, loader: Loader, device: torch.device
     ) -> None:
-        self.settings, self.loader, self.device = settings, loader, device
+        self.directory, self.settings = directory, settings
+        self.loader, self.device = loader, device
         self.outbox = Outbox(directory)
         self.run = Run()
         self.total = loader.steps * settings.epochs
         self.started = self.printed = self.logged = time.monotonic()
         self.waited, self.pictures, self.words, self.steps = loader.waited, 0, 0, 0
         self.away = False
+        self.unsent: list[str] = []
 
     def begin(self, run: Run, position: Position, facts: dict[str, Any]) -> None:
         """The tracked run goes on at `position`; `facts` are kept as its artifact."""
@@ -101,13 +105,21 @@ class RunLog:
         self.away = waiting > 0
 
     def samples(self, evaluation: Evaluation, epoch: int) -> None:
-        """The epoch's captions of the same few validation pictures, and the curves so far."""
+        """The epoch's captions of the same few validation pictures, and the curves so far.
+
+        On disk first; what the tracker lacks goes there with a later epoch's.
+        """
         count = self.settings.sample_captions
         shown = zip(evaluation.image_ids[:count], evaluation.captions[:count], strict=True)
         captions = [{"id": i, "caption": c.text, "score": c.score} for i, c in shown]
+        text = json.dumps({"epoch": epoch, "captions": captions}, ensure_ascii=False, indent=1)
+        storage.commit(self.directory / "samples" / f"{epoch:04d}.json", text + "\n")
+        storage.commit(self.directory / "curves.svg", draw_curves(self.outbox.points))
+        self.unsent.append(f"samples/{epoch:04d}.json")
         if not self.away:
-            self.run.log_dict({"epoch": epoch, "captions": captions}, f"samples/{epoch:04d}.json")
-            self.run.log_text(draw_curves(self.outbox.points), "curves.svg")
+            for name in [*self.unsent, "curves.svg"]:
+                self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
+            self.unsent = []
 
 
 def gpu(device: torch.device) -> dict[str, float]:

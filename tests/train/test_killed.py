@@ -60,9 +60,7 @@ def environment() -> dict[str, str]:
 def test_killed_at_random_it_ends_with_the_same_bytes(data, tmp_path, options):
     command = [sys.executable, HERE / "train_and_kill.py", data, tmp_path, "8", *FAST, *options]
     arguments = [str(part) for part in command]
-    done = subprocess.run(
-        arguments, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     assert found["kills"] >= 8

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +21,15 @@ import torch
 from coloured_squares import settings
 
 from pipeline import storage
+from pipeline import train as stage
 from pipeline.records import Checkpoint
 from pipeline.shard import shard
 from pipeline.tracking import runs
 from pipeline.train import train
 
 runs.installed = lambda: False
+# Finished runs keep their checkpoints here: everything in the last one is compared.
+stage.shutil = types.SimpleNamespace(rmtree=lambda *_, **__: None)
 
 
 def child(config, work: Path, before: Callable[[], None]) -> int:
@@ -65,11 +69,14 @@ def outcome(config, work: Path) -> dict[str, object]:
     record: Checkpoint = train(config, work, shard(config, work))
     weights = (Path(record.path) / "model.safetensors").read_bytes()
     metrics = [json.loads(line) for line in next(work.glob("train/*/metrics.jsonl")).open()]
+    last = max(work.glob("train/*/checkpoints/[0-9]*"))
+    state = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(last.iterdir())}
     points = [(m["key"], m["step"]) for m in metrics]
     exact = [m for m in metrics if "per_second" not in m["key"] and "waiting" not in m["key"]]
     values = [(m["key"], m["step"], m["value"]) for m in exact]
     return {
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "state": state,
         "record": [record.epoch, record.step, record.validation_cider],
         "repeated": len(points) - len(set(points)),
         "metrics": hashlib.sha256(json.dumps(values).encode()).hexdigest(),

@@ -1,0 +1,112 @@
+"""Checkpoints: the newest good one, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from coloured_squares import make_data, settings
+
+from pipeline.config_recipe import AverageConfig
+from pipeline.errors import ModelError
+from pipeline.shard import shard
+from pipeline.train.checkpoints import Checkpoints
+from pipeline.train.position import EpochScore, Position
+from pipeline.train.run import TrainingRun
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    make_data(folder, {"train": 6, "val": 3})
+
+    def make(*options):
+        config = settings(folder, *options)
+        return TrainingRun(config, folder, shard(config, folder), folder / "run")
+
+    return make
+
+
+def test_a_damaged_checkpoint_is_passed_over(make_run, tmp_path, capsys):
+    state = make_run("train.ema=0.9").state
+    store = Checkpoints(tmp_path / "checkpoints", keep=5)
+    for step in (1, 2):
+        store.save(state, Position(step=step))
+    whole = {path.name: path.read_bytes() for path in store.path(2).iterdir()}
+    for name in ("training.safetensors", "model.safetensors", "training.json", "captioner.json"):
+        data = whole[name]
+        # Cut short, one bit changed amid the tensors, gone.
+        middle = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 4])
+        for damaged in (data[:-7], middle + data[len(middle) :], None):
+            if name.endswith("json") and damaged is not None and len(damaged) == len(data):
+                continue
+            target = store.path(2) / name
+            target.unlink() if damaged is None else target.write_bytes(damaged)
+            assert store.resume(state).step == 1
+            assert "000000002 is damaged and passed over" in capsys.readouterr().err
+        target.write_bytes(data)
+        assert store.resume(state).step == 2
+    # Half a directory, as a kill amid its making leaves it, is nothing.
+    shutil.copytree(store.path(1), store.directory / ".tmp-0123")
+    assert store.resume(state).step == 2
+    # What follows is kept, and the damaged one of a later step does not stand in for it.
+    (store.path(2) / "model.safetensors").write_bytes(b"")
+    position = store.resume(state)
+    Checkpoints(store.directory, keep=1).save(state, position)
+    assert [path.name for path in store.directory.iterdir()] == [store.path(1).name]
+
+
+def test_a_moving_average_and_the_weights_come_back(make_run, tmp_path):
+    run, other = make_run("train.ema=0.9"), make_run("train.ema=0.9")
+    with torch.no_grad():
+        for parameter in run.state.saved.model.decoder.parameters():
+            parameter.add_(1.0)
+    run.state.average.update(0)
+    store = Checkpoints(tmp_path, keep=1)
+    store.save(run.state, Position(step=1))
+    store.resume(other.state)
+    for name, tensor in run.state.saved.model.state_dict().items():
+        assert torch.equal(tensor, other.state.saved.model.state_dict()[name])
+    for name, tensor in run.state.average.tensors.items():
+        assert torch.equal(tensor, other.state.average.tensors[name])
+
+
+def test_another_architecture_is_refused(make_run, tmp_path):
+    store = Checkpoints(tmp_path, keep=1)
+    store.save(make_run().state, Position(step=1))
+    other = make_run("train.decoder={kind: gpt, layers: 1, width: 16, heads: 2}").state
+    with pytest.raises(ModelError, match="000000001 is of another architecture"):
+        store.resume(other)
+
+
+def scores(*ciders):
+    return [EpochScore(epoch=n, step=10 * n, cider=c) for n, c in enumerate(ciders, 1)]
+
+
+@pytest.mark.parametrize(
+    ("average", "kept"),
+    [
+        (AverageConfig(), [10, 30, 31]),
+        (AverageConfig(count=2, of="best"), [10, 30, 31]),
+        (AverageConfig(count=3, of="last"), [10, 20, 30, 31]),
+    ],
+)
+def test_what_is_pruned(make_run, tmp_path, average, kept):
+    """The newest `keep`, the best epoch's, and those to be averaged stay."""
+    state = make_run().state
+    store = Checkpoints(tmp_path, keep=2, average=average)
+    ciders = (9.0, 3.0, 5.0)
+    for step in (10, 15, 20, 25, 30, 31):
+        done = step // 10
+        store.save(state, Position(step=step, epoch=done, scores=scores(*ciders[:done])))
+    assert sorted(int(path.name) for path in store.directory.iterdir()) == kept
+
+
+def test_the_position_counts_epochs_without_gain():
+    position = Position(epoch=4, scores=scores(1.0, 7.0, 7.0, 5.0))
+    assert position.best == EpochScore(epoch=2, step=20, cider=7.0), "the earliest of equals"
+    assert position.epochs_without_gain == 2
+    assert [s.epoch for s in position.ranked(2, "best")] == [2, 3]
+    assert [s.epoch for s in position.ranked(2, "last")] == [4, 3]
+    assert Position().epochs_without_gain == 0

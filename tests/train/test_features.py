@@ -1,0 +1,68 @@
+"""The feature cache: a miss is filled or fails, and mirror images have features of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from coloured_squares import make_data, settings
+
+from pipeline.errors import ShardError
+from pipeline.evaluate import load_pixels
+from pipeline.images import Transform, normalise
+from pipeline.models.build import build
+from pipeline.shard import shard
+from pipeline.shards import ShardReader
+from pipeline.train.features import FeatureCache
+
+TRANSFORM = Transform(size=32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    decoder = {"kind": "gpt", "width": 16, "layers": 1, "heads": 2}
+    return build({"encoder": {"name": "resnet18"}, "decoder": decoder, "vocabulary": 9, "size": 32})
+
+
+@pytest.fixture
+def reader(tmp_path):
+    make_data(tmp_path, {"train": 7, "val": 1})
+    config = settings(tmp_path, "shard.shard_size=4")
+    return ShardReader(shard(config, tmp_path / "work"), "train")
+
+
+def cache(model, reader, tmp_path, **options):
+    return FeatureCache(model, TRANSFORM, reader, tmp_path / "features", 3, **options)
+
+
+def test_features_of_pictures_and_of_their_mirror_images(model, reader, tmp_path):
+    found = cache(model, reader, tmp_path, mirrored=True)
+    pixels = load_pixels(TRANSFORM, reader, range(7))
+    for mirrored in (False, True):
+        wanted = model.features(normalise(pixels.flip(-1) if mirrored else pixels, TRANSFORM))
+        got = found.rows(list(range(7)), [mirrored] * 7)
+        torch.testing.assert_close(got, wanted, atol=0.02, rtol=0.02)
+    assert len(list((tmp_path / "features").glob("*-mirrored.npy"))) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "short", "gone"])
+def test_what_is_missing_or_damaged_is_made_again(model, reader, tmp_path, damage):
+    wanted = cache(model, reader, tmp_path)(0, 7)
+    file = sorted((tmp_path / "features").glob("*.npy"))[0]
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "short":
+        np.save(file, np.load(file)[:-1])
+    else:
+        file.unlink()
+    assert torch.equal(cache(model, reader, tmp_path)(0, 7), wanted)
+
+
+def test_a_miss_that_cannot_be_filled_fails(model, reader, tmp_path):
+    cache(model, reader, tmp_path)
+    next((tmp_path / "features").glob("*.npy")).unlink()
+    for tar in reader.tars:
+        tar.path.unlink()
+    with pytest.raises(ShardError, match=r"train-0*\d\.tar"):
+        cache(model, reader, tmp_path)
