@@ -1,0 +1,104 @@
+"""A whole run: what it logs, when it stops, and which model it keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from coloured_squares import make_data, settings
+from safetensors.torch import load_file
+
+from pipeline.metrics import Scores
+from pipeline.records import Checkpoint
+from pipeline.shard import shard
+from pipeline.tracking import Tracker
+from pipeline.train import run as run_module
+from pipeline.train import train
+from pipeline.train.validation import Validation
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder, {"train": 24, "val": 4})
+    return folder
+
+
+def run_directory(record: Checkpoint) -> Path:
+    return Path(record.path).parent
+
+
+def test_what_is_logged(data, work):
+    config = settings(data, "train.epochs=3", "train.batch_size=2", "train.sample_captions=3")
+    record = train(config, work, shard(config, work))
+    tracker = Tracker(work)
+    run = tracker.client.get_run(record.run_id)
+    assert run.data.params["data"] == record.shard_set
+    assert run.data.params["schedule.kind"] == "cosine"
+    wanted = {"loss", "gradient_norm", "images_per_second", "tokens_per_second"}
+    wanted |= {"waiting_for_data", "learning_rate_decoder", "epoch_loss", "best_val_cider"}
+    wanted |= {"val_cider", "val_bleu_4"}
+    assert wanted <= set(run.data.metrics)
+    assert 0 <= run.data.metrics["waiting_for_data"] <= 1
+    for name, steps in {"val_cider": [12, 24, 36], "loss": [20]}.items():
+        history = tracker.client.get_metric_history(record.run_id, name)
+        assert [m.step for m in history] == steps
+    directory = Path(tracker.client.download_artifacts(record.run_id, ""))
+    facts = json.loads((directory / "run.json").read_text())
+    assert facts["data"] == record.shard_set
+    assert torch.__version__.startswith(facts["packages"]["torch"])
+    assert facts["settings"]["epochs"] == 3
+    assert {"git_commit", "python", "device", "threads"} <= set(facts)
+    assert (directory / "curves.svg").read_text().startswith("<svg")
+    shown = [json.loads(p.read_text()) for p in sorted((directory / "samples").iterdir())]
+    assert [epoch["epoch"] for epoch in shown] == [1, 2, 3]
+    pictures = [[c["id"] for c in epoch["captions"]] for epoch in shown]
+    assert pictures[0] == pictures[1] == pictures[2], "the same pictures every epoch"
+    assert len(pictures[0]) == 3
+
+
+class Judge:
+    """Gives the epochs the CIDEr that the test wants, whatever they say."""
+
+    def __init__(self, monkeypatch, ciders):
+        self.ciders, self.models = list(ciders), []
+        evaluate = Validation.evaluate
+
+        def judged(validation, saved, features):
+            found = evaluate(validation, saved, features)
+            self.models.append({k: v.clone() for k, v in saved.model.state_dict().items()})
+            corpus = {**found.scores.corpus, "cider": self.ciders.pop(0) / 100}
+            scores = Scores(**{**vars(found.scores), "corpus": corpus})
+            object.__setattr__(found, "scores", scores)
+            return found
+
+        monkeypatch.setattr(run_module.Validation, "evaluate", judged)
+
+
+def test_it_stops_early_and_keeps_the_best(data, work, monkeypatch):
+    judge = Judge(monkeypatch, [5, 9, 9, 8, 99])
+    config = settings(data, "train.epochs=9", "train.early_stop=2", "train.ema=0.9")
+    record = train(config, work, shard(config, work))
+    assert (record.epoch, record.step, record.validation_cider) == (2, 6, pytest.approx(9))
+    assert judge.ciders == [99], "the fifth epoch was never trained"
+    kept = load_file(Path(record.path) / "model.safetensors")
+    # What was validated, the moving average, is what is kept.
+    assert all(torch.equal(kept[name], judge.models[1][name]) for name in kept)
+
+
+@pytest.mark.parametrize(("mean_scores", "kept"), [(10, "mean"), (8.9, "best")])
+def test_the_mean_of_epochs_is_kept_where_it_is_better(data, work, monkeypatch, mean_scores, kept):
+    judge = Judge(monkeypatch, [9, 5, 7, mean_scores])
+    config = settings(data, "train.epochs=3", "train.average={count: 2, of: best}")
+    record = train(config, work, shard(config, work))
+    found = load_file(Path(record.path) / "model.safetensors")
+    best, _, third = judge.models[:3]
+    for name, tensor in found.items():
+        wanted = (best[name] + third[name]) / 2 if kept == "mean" else best[name]
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, wanted)
+    assert record.validation_cider == pytest.approx(max(9, mean_scores))
+    described = json.loads((Path(record.path) / "captioner.json").read_text())["provenance"]
+    assert described.get("averaged_epochs") == ([1, 3] if kept == "mean" else None)
