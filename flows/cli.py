@@ -20,7 +20,7 @@ import click
 
 from flows import direct, import_hf, report, results
 from pipeline.config import load_config
-from pipeline.errors import CaptionmillError
+from pipeline.errors import CaptionmillError, StoppedError
 from pipeline.records import TableReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,6 +65,9 @@ class Commands(click.Group):
             warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
         try:
             return super().invoke(ctx)
+        except StoppedError as stopped:
+            click.echo(report.escaped(str(stopped)), err=True)
+            ctx.exit(stopped.exit_code)
         except CaptionmillError as error:
             click.echo(f"error: {report.escaped(str(error))}", err=True)
             ctx.exit(error.exit_code)

@@ -47,7 +47,11 @@ class RunLog:
         """The tracked run goes on at `position`; `facts` are kept as its artifact."""
         self.run = run
         self.outbox.forget_after(position.step)
-        run.log_dict({**facts, **surroundings(self.device)}, "run.json")
+        text = json.dumps({**facts, **surroundings(self.device)}, ensure_ascii=False, indent=1)
+        run.log_text(text + "\n", "run.json")
+        # What a run that was killed had not sent yet; sent twice, it is the same.
+        written = sorted((self.directory / "samples").glob("*.json"))
+        self.unsent = [f"samples/{p.name}" for p in written if int(p.stem) <= position.epoch]
 
     def begin_epoch(self) -> None:
         """Rates and the clock start anew."""
