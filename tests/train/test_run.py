@@ -59,6 +59,21 @@ def test_what_is_logged(data, work):
     assert len(pictures[0]) == 3
 
 
+def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, capsys):
+    config = settings(data, "train.epochs=1")
+    shards = shard(config, work)
+    record = train(config, work, shards)
+    # As if the server had gone away before the first of them.
+    (run_directory(record) / "delivered.json").unlink()
+    capsys.readouterr()
+    assert train(config, work, shards) == record
+    assert "metrics delivered" in capsys.readouterr().err
+    history = Tracker(work).client.get_metric_history(record.run_id, "val_cider")
+    assert len(history) == 1, "sent twice, there once"
+    assert train(config, work, shards) == record
+    assert "delivered" not in capsys.readouterr().err
+
+
 class Judge:
     """Gives the epochs the CIDEr that the test wants, whatever they say."""
 
