@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.models.build import build
+from pipeline.models.lstm import LSTMDecoder
 from pipeline.text import Tokenizer
 from pipeline.train.captions import EncodedCaptions
 from pipeline.train.loss import caption_loss
@@ -70,10 +71,8 @@ def test_captions_say_where_they_are_padded():
     assert (captions[~real] == tokenizer.pad).all()
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_the_pieces_of_a_batch_add_up_to_it(model, penalty):
-    if penalty and not hasattr(model.decoder, "keys"):
-        pytest.skip("the penalty is the LSTM's")
+def test_the_pieces_of_a_batch_add_up_to_it(model):
+    penalty = 1.0 if isinstance(model.decoder, LSTMDecoder) else 0.0
     memory = model.memory(model.features(torch.randn(2, 3, 32, 32)))
     captions, real = batch(0)
     options = {"attention_penalty": penalty, "label_smoothing": 0.1}
