@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,9 +59,7 @@ class Columns:
         return [name for name in found if name is not None]
 
     def _find_image(self) -> None:
-        kind = self._require(
-            self.image, "paths, bytes, or both as Hugging Face datasets write them"
-        )
+        kind = self._require(self.image, "pictures")
         if _is_text(kind):
             self.paths = self.image
         elif _is_bytes(kind):
@@ -88,14 +87,16 @@ class Columns:
             self._require(name, "texts or lists of texts", _is_text, _is_texts)
         return names
 
-    def _require(self, name: str, wanted: str, *allowed: object) -> pa.DataType:
+    def _require(
+        self, name: str, wanted: str, *allowed: Callable[[pa.DataType], bool]
+    ) -> pa.DataType:
         if name not in self._schema.names:
             raise AnnotationError(
                 f"{self._path}: no column `{name}`; name it in the source's `columns`; columns "
                 f"here: {', '.join(self._schema.names)}"
             )
         kind = self._schema.field(name).type
-        if allowed and not any(callable(test) and test(kind) for test in allowed):
+        if allowed and not any(test(kind) for test in allowed):
             self._wrong(name, wanted)
         return kind
 

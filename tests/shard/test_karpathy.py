@@ -81,7 +81,10 @@ def test_restval_may_stay_apart(sources: Any) -> None:
         ('{"annotations": []}', r"no key `images`; is it a dataset_\*.json.*keys: annotations"),
         ([{"split": "train"}], r"images\[0\] has no key `filename`"),
         ([image(0, "train"), 5], r"images\[1\] must be an object, not a number"),
-        ([image(0, "train"), image(0, "val")], r"images\[1\].filename is '0.jpg', which images\[0\]"),
+        (
+            [image(0, "train"), image(0, "val")],
+            r"images\[1\].filename is '0.jpg', which images\[0\]",
+        ),
         (
             [image(0, "train"), {**image(1, "val"), "imgid": 0}],
             r"images\[1\].imgid is 0, which images\[0\] has already",
