@@ -77,6 +77,9 @@ class TrainConfig(Strict):
     validation_images: int | None = Field(
         None, ge=1, description="Score only the first N each epoch."
     )
+    allow_overlap: bool = Field(
+        False, description="Train although photos of the validation split are training photos too."
+    )
     validation_beam: int = Field(1, ge=1, le=64)
     early_stop: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation CIDEr."

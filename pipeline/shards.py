@@ -240,6 +240,10 @@ class ShardReader:
                 rows.extend(_info(descriptor, tar, member) for member in members)
         return rows
 
+    def digests(self) -> list[str]:
+        """SHA-256 of every sample's picture in order, from the indexes alone."""
+        return [member.sha256 for members in self._members for member in members]
+
     def captions(self) -> list[list[str]]:
         """The captions of every sample in order, without reading a picture."""
         return [info["captions"] for info in self.infos()]

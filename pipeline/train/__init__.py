@@ -91,7 +91,7 @@ def fingerprint(config: Config, shard_set: ShardSet) -> str:
 
 def _content(config: Config) -> dict[str, Any]:
     settings = TrainConfig.model_dump(config.train, mode="json")
-    for machinery in ("checkpoint_seconds", "keep_checkpoints"):
+    for machinery in ("checkpoint_seconds", "keep_checkpoints", "allow_overlap"):
         del settings[machinery]
     weights = settings["encoder"]["weights"]
     if weights is not None and (path := weights_file(config)) is not None:

@@ -42,6 +42,7 @@ from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.features import FeatureCache, encoder_fingerprint
 from pipeline.train.loss import caption_loss
 from pipeline.train.optimiser import build_optimiser, set_learning_rate
+from pipeline.train.overlap import require_separate_splits
 from pipeline.train.vocabulary import build_tokenizer
 
 PRINT_SECONDS = 10.0
@@ -68,6 +69,7 @@ class TrainingRun:
         self.fingerprint = fingerprint(config, shard_set)
         self.reader = ShardReader(shard_set, "train")
         self.validation = ShardReader(shard_set, self.settings.validation_split)
+        require_separate_splits(config, self.reader, self.validation)
         self.saved = self._build()
         self.plan = self._plan()
         # Of the first so many pictures, or of all: tokenised once, scored against every epoch.
