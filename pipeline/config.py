@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.config_file import Strict, apply_override, explain, read_yaml
 from pipeline.config_model import (
@@ -29,29 +24,8 @@ from pipeline.config_model import (
     WordTokenizerConfig,
 )
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
+from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
-
-
-class Source(Strict):
-    """One source of pictures and captions for `shard`."""
-
-    kind: Literal["coco", "csv", "jsonl"] = Field(
-        "coco", description="coco: a COCO captions JSON; csv, jsonl: rows of image, caption, ..."
-    )
-    annotations: str = Field(description="The captions file, relative to `data_root`.")
-    images: list[str] = Field(
-        default_factory=list,
-        description="Folders searched in order for each picture; default: the file's own folder.",
-    )
-    split: str | None = Field(
-        None, description="Split of these samples; csv and jsonl may have a `split` column instead."
-    )
-    name: str | None = Field(None, description="Name in sample ids; default: the file's stem.")
-
-    @field_validator("images", mode="before")
-    @classmethod
-    def _one_folder_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
 
 class ShardConfig(Strict):
@@ -127,6 +101,9 @@ class TrainConfig(Strict):
     validation_split: str = "val"
     validation_images: int | None = Field(
         None, ge=1, description="Score only the first N each epoch."
+    )
+    allow_overlap: bool = Field(
+        False, description="Train although photos of the validation split are training photos too."
     )
     validation_beam: int = Field(1, ge=1, le=64)
     early_stop: int | None = Field(

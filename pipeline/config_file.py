@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
 
 from pipeline.errors import ConfigError
 
@@ -20,6 +20,17 @@ class Strict(BaseModel):
     """A frozen model that refuses keys it does not know, and numbers that JSON has not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def chosen_by_kind(default: str) -> Discriminator:
+    """Which of several models a section is, by its `kind`."""
+
+    def chosen(section: Any) -> Any:
+        if isinstance(section, dict):
+            return section.get("kind", default)
+        return getattr(section, "kind", default)
+
+    return Discriminator(chosen)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, StrictInt, Tag, field_validator, model_validator
+from pydantic import Field, StrictInt, Tag, field_validator, model_validator
 
-from pipeline.config_file import Strict
+from pipeline.config_file import Strict, chosen_by_kind
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -99,17 +99,6 @@ class EncoderConfig(Strict):
         return self
 
 
-def _kind(default: str) -> Discriminator:
-    """Which of several models a section is, by its `kind`."""
-
-    def chosen(section: Any) -> Any:
-        if isinstance(section, dict):
-            return section.get("kind", default)
-        return getattr(section, "kind", default)
-
-    return Discriminator(chosen)
-
-
 class LSTMConfig(Strict):
     """The LSTM decoder with soft attention."""
 
@@ -146,7 +135,7 @@ class GPTConfig(Strict):
 
 
 DecoderConfig = Annotated[
-    Annotated[LSTMConfig, Tag("lstm")] | Annotated[GPTConfig, Tag("gpt")], _kind("lstm")
+    Annotated[LSTMConfig, Tag("lstm")] | Annotated[GPTConfig, Tag("gpt")], chosen_by_kind("lstm")
 ]
 """The caption decoder."""
 
@@ -180,7 +169,7 @@ TokenizerConfig = Annotated[
     Annotated[WordTokenizerConfig, Tag("word")]
     | Annotated[BPETokenizerConfig, Tag("bpe")]
     | Annotated[FileTokenizerConfig, Tag("file")],
-    _kind("word"),
+    chosen_by_kind("word"),
 ]
 """Captions to token ids."""
 

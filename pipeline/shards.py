@@ -244,6 +244,10 @@ class ShardReader:
         """The key of every sample in order, from the indexes alone."""
         return [member.key for members in self._members for member in members]
 
+    def digests(self) -> list[str]:
+        """SHA-256 of every sample's picture in order, from the indexes alone."""
+        return [member.sha256 for members in self._members for member in members]
+
     def captions(self) -> list[list[str]]:
         """The captions of every sample in order, without reading a picture."""
         return [info["captions"] for info in self.infos()]

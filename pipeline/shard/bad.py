@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import BadImagesError
-from pipeline.shard.sources import Picture
+from pipeline.shard.sources import Picture, image_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class Tally:
         """What to say when there are too many."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.kinds().items())
         folders = dict.fromkeys(
-            config.input_path(folder)
+            Path(folder)
             for source in config.shard.sources
-            for folder in (source.images or [str(Path(source.annotations).parent)])
+            for folder in image_folders(config, source)
         )
         searched = ", ".join(
             f"{folder}" + ("" if folder.is_dir() else " (no such folder)") for folder in folders

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.shard.grouping import group_rows
+from pipeline.shard.grouping import group, text_entries
 from pipeline.shard.row import Row, read_text
 
 
@@ -21,7 +21,7 @@ def read_csv(path: Path) -> Iterator[Row]:
     """
     lines = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     rows = _csv_rows(path, lines)
-    return group_rows(path, rows)
+    return group(path, text_entries(path, rows))
 
 
 def _csv_rows(path: Path, lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.shard.grouping import group_rows
+from pipeline.shard.grouping import group, text_entries
 from pipeline.shard.row import Row, parse_json, read_text
 
 
@@ -17,7 +17,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     Raises:
         AnnotationError: the file is missing or malformed; names it and the line.
     """
-    return group_rows(path, _jsonl_rows(path, read_text(path)))
+    return group(path, text_entries(path, _jsonl_rows(path, read_text(path))))
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:

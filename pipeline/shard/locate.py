@@ -1,4 +1,4 @@
-"""Where each picture's file is, by stat alone."""
+"""Where each picture is, by stat alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.shard.bad import Bad
+from pipeline.shard.row import Stat
 from pipeline.shard.sources import Picture
 
 
-class Stat(NamedTuple):
-    """What tells a changed file without reading it."""
+class Span(NamedTuple):
+    """A part of a file."""
 
-    size: int
-    mtime_ns: int
+    offset: int
+    size: int | None
+    """None: there is no picture after all."""
 
 
 class Located(NamedTuple):
@@ -24,6 +26,13 @@ class Located(NamedTuple):
     picture: Picture
     path: str
     stat: Stat
+    """Of the picture's file, or of the Parquet file that it is in."""
+    span: Span | None = None
+    """Where in the file at `path` it is, if it is not the whole file."""
+
+    def may_have(self, size: int) -> bool:
+        """Whether the picture can be of so many bytes, as far as the stat tells."""
+        return self.picture.embedded is not None or self.stat.size == size
 
 
 def locate(pictures: Iterable[Picture]) -> tuple[dict[str, Located], list[Bad]]:
@@ -42,6 +51,8 @@ def locate(pictures: Iterable[Picture]) -> tuple[dict[str, Located], list[Bad]]:
 
 
 def _find(picture: Picture) -> Located | Bad:
+    if (at := picture.embedded) is not None:
+        return Located(picture, at.file, at.stat)
     for folder in picture.folders:
         path = os.path.join(folder, picture.file_name)  # noqa: PTH118  (a million of them)
         try:

@@ -93,5 +93,5 @@ def _plausible(member: Member, usable: dict[str, Located]) -> bool:
     return (
         located is not None
         and located.picture.text == member.text
-        and located.stat.size == member.image_size
+        and located.may_have(member.image_size)
     )

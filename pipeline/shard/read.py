@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from pipeline.errors import ImageError
 from pipeline.images import Limits
-from pipeline.shard.locate import Located, Stat
+from pipeline.shard.locate import Located
+from pipeline.shard.row import Stat
 
 LIMITS = Limits()
 AHEAD = 8
@@ -39,10 +40,15 @@ def _open(located: Located) -> tuple[Located, int | ImageError, Stat]:
         descriptor = os.open(located.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         return located, _unreadable(error), located.stat
-    status = os.fstat(descriptor)
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, status.st_size, os.POSIX_FADV_WILLNEED)
-    return located, descriptor, Stat(status.st_size, status.st_mtime_ns)
+    if located.span is not None:
+        (offset, size), stat = located.span, located.stat
+    else:
+        status = os.fstat(descriptor)
+        stat = Stat(status.st_size, status.st_mtime_ns)
+        offset, size = 0, stat.size
+    if hasattr(os, "posix_fadvise") and size:
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+    return located, descriptor, stat
 
 
 def _read(
@@ -50,11 +56,18 @@ def _read(
 ) -> tuple[Located, bytes | ImageError, Stat]:
     if isinstance(opened, ImageError):
         return located, opened, stat
-    wanted = min(stat.size, LIMITS.max_bytes) + 1
+    offset, size = located.span or (0, stat.size)
+    if size is None:
+        os.close(opened)
+        return located, ImageError("missing", "the row holds no picture"), stat
+    # Of a whole file one more than there is, in case it has grown.
+    wanted = min(size + (located.span is None), LIMITS.max_bytes + 1)
     try:
-        data = os.read(opened, wanted)
+        data = os.pread(opened, wanted, offset)
         # A network file system may return less than it has.
-        while len(data) < wanted - 1 and (more := os.read(opened, wanted - len(data))):
+        while len(data) < min(size, LIMITS.max_bytes) and (
+            more := os.pread(opened, wanted - len(data), offset + len(data))
+        ):
             data += more
     except OSError as error:
         return located, _unreadable(error), stat

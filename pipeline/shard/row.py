@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pipeline.errors import AnnotationError
 
@@ -23,6 +23,26 @@ def _finite(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
+class Stat(NamedTuple):
+    """What tells a changed file without reading it."""
+
+    size: int
+    mtime_ns: int
+
+
+class Embedded(NamedTuple):
+    """A picture whose bytes stand in a table's row."""
+
+    file: str
+    """The Parquet file."""
+    column: str
+    """The column of bytes, as a path of names joined by dots."""
+    row: int
+    """In the file, from 0."""
+    stat: Stat
+    """The file's, when its captions were read."""
+
+
 @dataclass(slots=True)
 class Row:
     """One picture as its captions file describes it."""
@@ -32,8 +52,10 @@ class Row:
     """Where in the file it stands, for messages: a line or a key."""
     captions: list[str] = field(default_factory=list)
     split: str | None = None
-    id: int | None = None
+    id: int | str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    embedded: Embedded | None = None
+    """Where its bytes are, if not in a file of their own."""
 
 
 def read_text(path: Path) -> str:

@@ -16,8 +16,10 @@ from typing import Any
 from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.shard.bad import Bad
-from pipeline.shard.locate import Located, Stat
+from pipeline.shard.embedded import by_file, read_embedded
+from pipeline.shard.locate import Located
 from pipeline.shard.read import read_ahead
+from pipeline.shard.row import Stat
 
 
 @dataclass
@@ -75,12 +77,25 @@ class Seen:
 
 
 def hash_files(files: Iterable[Located], workers: int) -> dict[str, tuple[str | None, Stat]]:
-    """SHA-256 (none if unreadable) and stat of each file, by sample key."""
+    """SHA-256 (none if unreadable) and stat of each picture's file, by sample key."""
+
+    def digest(data: bytes | None) -> str | None:
+        return None if data is None else hashlib.sha256(data).hexdigest()
 
     def one(located: Located) -> tuple[str, tuple[str | None, Stat]]:
         ((_, data, stat),) = read_ahead([located])
-        digest = None if isinstance(data, ImageError) else hashlib.sha256(data).hexdigest()
-        return located.picture.key, (digest, stat)
+        return located.picture.key, (digest(None if isinstance(data, ImageError) else data), stat)
 
+    def table(pictures: list[Located]) -> list[tuple[str, tuple[str | None, Stat]]]:
+        return [
+            (located.picture.key, (digest(data), located.stat))
+            for located, data in read_embedded(pictures)
+        ]
+
+    files = list(files)
+    alone = [located for located in files if located.picture.embedded is None]
     with ThreadPoolExecutor(workers) as pool:
-        return dict(pool.map(one, files))
+        hashes = dict(pool.map(one, alone))
+        for found in pool.map(table, by_file(files)):
+            hashes |= found
+    return hashes

@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config import Config, Source
+from pipeline.config import Config
+from pipeline.config_sources import (
+    CocoSource,
+    CsvSource,
+    JsonlSource,
+    KarpathySource,
+    ParquetSource,
+    Source,
+)
 from pipeline.errors import AnnotationError, ConfigError, DataError
 from pipeline.shard.coco import read_coco
 from pipeline.shard.csv_rows import read_csv
 from pipeline.shard.jsonl_rows import read_jsonl
-from pipeline.shard.row import Row
+from pipeline.shard.karpathy import read_karpathy
+from pipeline.shard.row import Embedded, Row
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    "coco": read_coco,
-    "csv": read_csv,
-    "jsonl": read_jsonl,
-}
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """What may stand in a tar's file name."""
 
@@ -37,7 +41,7 @@ class Picture(NamedTuple):
     key: str
     """Sample key: hex digits of the source's name and the file name, so any file name will do."""
     id: int | str
-    """COCO's image id, else the key."""
+    """The captions file's own, such as COCO's image id, else the key."""
     source: str
     folders: tuple[str, ...]
     """Where the file is searched, in order."""
@@ -49,6 +53,8 @@ class Picture(NamedTuple):
     meta: dict[str, Any]
     text: str
     """Digest of all of the above that goes into the sample."""
+    embedded: Embedded | None = None
+    """The table's row that the picture is in, if it is no file."""
 
 
 def read_sources(config: Config) -> list[Picture]:
@@ -81,12 +87,38 @@ def sample_key(source: str, file_name: str) -> str:
     return _digest(source, file_name)[:20]
 
 
+def image_folders(config: Config, source: Source) -> tuple[str, ...]:
+    """Where the pictures of a source are searched, in order."""
+    if source.images:
+        return tuple(str(config.input_path(folder)) for folder in source.images)
+    path = config.input_path(source.annotations)
+    if isinstance(source, ParquetSource):
+        from pipeline.shard.parquet_file import find_files
+
+        return (str(find_files(path)[0]),)
+    return (str(path.parent),)
+
+
+def _rows(path: Path, source: Source) -> Iterator[Row]:
+    match source:
+        case CocoSource():
+            return read_coco(path)
+        case KarpathySource():
+            return read_karpathy(path, source.restval)
+        case CsvSource():
+            return read_csv(path)
+        case JsonlSource():
+            return read_jsonl(path)
+        case ParquetSource():
+            from pipeline.shard.parquet_rows import read_parquet  # pyarrow takes its time
+
+            return read_parquet(path, source.columns)
+
+
 def _read_source(config: Config, source: Source, name: str) -> Iterator[Picture]:
     path = config.input_path(source.annotations)
-    folders = tuple(str(config.input_path(folder)) for folder in source.images)
-    if not folders:
-        folders = (str(path.parent),)
-    for row in READERS[source.kind](path):
+    folders = image_folders(config, source)
+    for row in _rows(path, source):
         if row.split is not None and not SPLIT_NAME.fullmatch(row.split):
             raise AnnotationError(
                 f"{path}, {row.place}: split {row.split!r} is not a name of letters, digits, _ and -"
@@ -106,6 +138,7 @@ def _read_source(config: Config, source: Source, name: str) -> Iterator[Picture]
             split,
             row.meta,
             _digest(_encode([identity, name, row.file_name, captions, split, row.meta]))[:16],
+            row.embedded,
         )
 
 
@@ -124,11 +157,13 @@ def _names(sources: list[Source]) -> list[str]:
 def _check_splits(config: Config) -> None:
     settings = config.shard
     for position, source in enumerate(settings.sources):
-        if source.split is not None and not SPLIT_NAME.fullmatch(source.split):
-            raise ConfigError(
-                f"shard.sources.{position}.split = {source.split!r} is not a name of letters, "
-                "digits, _ and -"
-            )
+        for key in ("split", "restval"):
+            split = getattr(source, key, None)
+            if split is not None and not SPLIT_NAME.fullmatch(split):
+                raise ConfigError(
+                    f"shard.sources.{position}.{key} = {split!r} is not a name of letters, "
+                    "digits, _ and -"
+                )
     for name, share in settings.holdout.items():
         if not SPLIT_NAME.fullmatch(name):
             raise ConfigError(

@@ -18,6 +18,7 @@ from pipeline.shard.part import part_name, plan_part, write_part
 from pipeline.shard.parts import Part, current_parts, remove_unfinished, unlisted_parts
 from pipeline.shard.seen import Seen
 from pipeline.shard.sources import Picture, read_sources
+from pipeline.shard.unpack import unpack
 from pipeline.shards import FORMAT, Tar, read_manifest, read_part, split_fingerprint
 
 RECIPE = 1
@@ -120,6 +121,7 @@ def _add(
     parts, progress = directory / "parts", directory / "progress"
     name = part_name(plans, parts)
     remove_unfinished(parts, progress, but=name)
+    plans = unpack(progress / name / "pictures", plans)
     tars, learnt = write_part(parts / name, progress / name, plans, config.shard, tally)
     seen.update(learnt)
     return name, tars

@@ -16,7 +16,13 @@ from pipeline.records import ShardSet
 RECIPE = 3
 
 # Settings that do not decide the weights.
-MACHINERY = ("checkpoint_seconds", "keep_checkpoints", "workers", "sample_captions")
+MACHINERY = (
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "workers",
+    "sample_captions",
+    "allow_overlap",
+)
 
 
 def fingerprint(config: Config, shard_set: ShardSet) -> str:

@@ -30,6 +30,7 @@ from pipeline.train.identity import fingerprint
 from pipeline.train.loader import Batch, Loader
 from pipeline.train.log import RunLog
 from pipeline.train.optimiser import build_optimiser, learning_rates
+from pipeline.train.overlap import require_separate_splits
 from pipeline.train.position import EpochScore, Position
 from pipeline.train.schedule import Schedule
 from pipeline.train.step import Outcome, Stepper
@@ -52,6 +53,7 @@ class TrainingRun:
         self.shard_set, self.fingerprint = shard_set, fingerprint(config, shard_set)
         self.reader = ShardReader(shard_set, "train")
         validation = ShardReader(shard_set, self.settings.validation_split)
+        require_separate_splits(config, self.reader, validation)
         captions = self.reader.captions()
         saved = build_captioner(config, shard_set, captions)
         saved.model.to(self.device)

@@ -1,5 +1,8 @@
 import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +84,42 @@ def content() -> Callable[[Path], dict[str, bytes]]:
         }
 
     return read
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.config import load_config
+from pipeline.shard import part, shard
+
+part.WORKERS = 2  # with many more than tars, a kill would find none finished
+left, rename = sys.argv[3], os.replace
+
+def replace(source, target):
+    global left
+    if left.isdigit():
+        left = str(int(left) - 1)
+    if left in ("0", Path(target).name):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+
+os.replace = replace
+shard(load_config(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def run_killed() -> Callable[[Any, Path, str], None]:
+    """Shards in another process, killed before its n-th commit or before that of a file."""
+
+    def run(config: Any, work: Path, before: str) -> None:
+        yaml = work.with_suffix(".yaml")
+        yaml.write_text(config.to_yaml())
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(yaml), str(work), before],
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+
+    return run

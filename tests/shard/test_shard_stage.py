@@ -1,9 +1,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from pipeline.shard import find_shard_set, shard, shard_directory
 from pipeline.shards import ShardReader
 
 Content = Callable[[Path], dict[str, bytes]]
+RunKilled = Callable[[Any, Path, str], None]
 
 
 def everything(record: ShardSet) -> dict[str, tuple[bytes, list[str]]]:
@@ -196,42 +194,8 @@ def test_data_that_goes_back_takes_its_old_parts_up_again(sources: Any) -> None:
     assert shard(config, sources.work) == first
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from pipeline.config import load_config
-from pipeline.shard import part, shard
-
-part.WORKERS = 2  # with many more than tars, a kill would find none finished
-left, rename = sys.argv[3], os.replace
-
-def replace(source, target):
-    global left
-    if left.isdigit():
-        left = str(int(left) - 1)
-    if left in ("0", Path(target).name):
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(source, target)
-
-os.replace = replace
-shard(load_config(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
-def run_killed(config: Any, work: Path, before: str) -> None:
-    """Shard in another process, killed before its n-th commit or before that of a file."""
-    yaml = work.with_suffix(".yaml")
-    yaml.write_text(config.to_yaml())
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(yaml), str(work), before],
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-
-
 def test_killed_run_resumes_to_the_same_bytes(
-    sources: Any, content: Content, tmp_path: Path
+    sources: Any, content: Content, run_killed: RunKilled, tmp_path: Path
 ) -> None:
     sources.coco(sources.numbered(60))
     for n in (11, 42):
@@ -264,7 +228,12 @@ def test_killed_run_resumes_to_the_same_bytes(
 
 @pytest.mark.parametrize("before", ["seen.json", "the set", "record.json"])
 def test_killed_after_the_part_reads_nothing_again(
-    sources: Any, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+    sources: Any,
+    content: Content,
+    run_killed: RunKilled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
 ) -> None:
     sources.coco(sources.numbered(12))
     (sources.root / "images" / "3.jpg").write_bytes(b"\xff\xd8broken")
