@@ -39,7 +39,13 @@ def test_what_decides_the_weights_is_another_training(option):
 
 
 def test_machinery_is_not():
-    values = {"checkpoint_seconds": 9, "keep_checkpoints": 7, "workers": 2, "sample_captions": 1}
+    values = {
+        "checkpoint_seconds": 9,
+        "keep_checkpoints": 7,
+        "workers": 2,
+        "sample_captions": 1,
+        "allow_overlap": True,
+    }
     assert sorted(values) == sorted(MACHINERY)
     assert known(*(f"{name}={value}" for name, value in values.items())) == known()
 
