@@ -142,6 +142,7 @@ def test_folders_and_patterns(sources: Any, annotations: str) -> None:
     write(sources.root / "data" / "b-1.parquet", embedded(sources, range(4)))
     write(sources.root / "data" / "deep" / "a-2.parquet", embedded(sources, range(4, 9)))
     (sources.root / "data" / "README.md").write_text("no table")
+    (sources.root / "data" / "folder.parquet").mkdir()
     record = shard(sources.config({**FOLDER, "annotations": annotations}), sources.work)
     check(sources, record, range(9))
     found = by_path(record)
