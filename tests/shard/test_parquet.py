@@ -294,10 +294,6 @@ def test_changed_between_kill_and_resume(sources: Any, run_killed: Any) -> None:
 def test_changed_while_it_is_read(sources: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(sources.root / "rows.parquet", embedded(sources, range(5)))
 
-    def touched(*arguments: Any) -> Any:
-        os.utime(path, (9, 9))
-        return read_sources(*arguments)
-
     pictures = read_sources(sources.config(BYTES))
     monkeypatch.setattr("pipeline.shard.stage.read_sources", lambda _: pictures)
     os.utime(path, (9, 9))
