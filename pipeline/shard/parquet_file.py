@@ -31,6 +31,7 @@ def find_files(path: Path) -> tuple[Path, list[Path]]:
         found = list(base.glob(str(path.relative_to(base))))
     else:
         base, found = path.parent, [path]
+    found = [file for file in found if file == path or file.is_file()]
     if not found:
         raise AnnotationError(f"no Parquet file in {path}; check shard.sources and data_root")
     return base, sorted(found)

@@ -142,6 +142,7 @@ def test_folders_and_patterns(sources: Any, annotations: str) -> None:
     write(sources.root / "data" / "b-1.parquet", embedded(sources, range(4)))
     write(sources.root / "data" / "deep" / "a-2.parquet", embedded(sources, range(4, 9)))
     (sources.root / "data" / "README.md").write_text("no table")
+    (sources.root / "data" / "folder.parquet").mkdir()
     record = shard(sources.config({**FOLDER, "annotations": annotations}), sources.work)
     check(sources, record, range(9))
     found = by_path(record)
@@ -292,10 +293,6 @@ def test_changed_between_kill_and_resume(sources: Any, run_killed: Any) -> None:
 
 def test_changed_while_it_is_read(sources: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(sources.root / "rows.parquet", embedded(sources, range(5)))
-
-    def touched(*arguments: Any) -> Any:
-        os.utime(path, (9, 9))
-        return read_sources(*arguments)
 
     pictures = read_sources(sources.config(BYTES))
     monkeypatch.setattr("pipeline.shard.stage.read_sources", lambda _: pictures)
