@@ -63,10 +63,8 @@ class SelfCriticalConfig(Strict):
     warmup_steps: int = Field(100, ge=0)
     dropout: bool = Field(
         False,
-        description="Dropout in the pass that gives the gradient; captions are drawn without.",
-    )
-    cross_entropy: float = Field(
-        0.0, ge=0, description="Weight of the references' cross-entropy beside the reward."
+        description="The decoder's dropout in the pass that gives the gradient; captions are drawn "
+        "without.",
     )
     guard: GuardConfig = Field(default_factory=GuardConfig)
 

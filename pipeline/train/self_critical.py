@@ -25,7 +25,6 @@ from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
 from pipeline.text import Tokenizer
 from pipeline.train.collapse import CaptionFigures, CollapseGuard
-from pipeline.train.loss import caption_loss
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,10 @@ class Outcome:
 
     loss: Tensor
     """What is minimised."""
-    tokens: int
-    """Drawn tokens that the loss is a mean over."""
     figures: dict[str, float]
-    """For the log: reward and baseline (CIDEr-D x100), advantage_std, sample_tokens, ended,
-    repeats, and the seconds of drawing, rewards and the forward pass of the gradient."""
+    """For the log, over the batch: reward, baseline and advantage_std (CIDEr-D x100); sample_tokens
+    (a caption's mean), ended and repeats (shares); draw_seconds, reward_seconds and
+    forward_seconds (of the pass that the gradient goes back through)."""
     collapse: str | None
     """What the guard has against the captions drawn lately; training must stop."""
 
@@ -95,65 +93,54 @@ class SelfCritical:
         self.sampling = Sampling(temperature=settings.temperature, seed=seed)
 
     def step(
-        self,
-        features: Tensor,
-        rows: Sequence[int],
-        epoch: int,
-        captions: tuple[Tensor, Tensor] | None = None,
+        self, features: Tensor, rows: Sequence[int], epoch: int, pictures: int | None = None
     ) -> Outcome:
-        """The loss of one batch; `backward` is the caller's.
+        """The loss of one batch, or of a part of one; `backward` is the caller's.
 
-        The same (seed, epoch, row) and parameters draw the same captions, whatever ran before.
-        The model's mode is as before afterwards.
+        The same (seed, epoch, row) and parameters draw the same captions, whatever ran before. Sets
+        the model's mode: evaluation, with `dropout` the decoder in training.
 
         Args:
             features: of B pictures, as `model.memory` takes them.
             rows: each picture's place in the references.
-            epoch: counts so that a picture is drawn anew each time.
-            captions: references [B, C, T] and where they are not padding, for the share of
-                cross-entropy; needed where its weight is not 0.
+            epoch: counts, so that a picture is drawn anew each time.
+            pictures: of the whole batch, where this is a part (a rank's, or a piece of it): the
+                parts' losses, and their gradients, add up to the batch's. Default: B.
         """
-        settings, mode = self.settings, self.model.training
         started = time.perf_counter()
-        # Without dropout the tokens are drawn from the very distribution whose gradient is taken,
-        # and so is what a rollout says to the reward: the model as it will be used.
+        # Without dropout: drawn from the very distribution whose gradient is taken, which is also
+        # the one that captions are written with later.
         self.model.eval()
         memory = self.model.memory(features)
         drawn = self.draw(memory, rows, epoch)
-        greedy = greedy_search(self.model, memory, self.limits) if self._greedy else None
+        greedy = None
+        if self.settings.baseline == "greedy":
+            greedy = greedy_search(self.model, memory, self.limits)
         sampled = time.perf_counter()
         rewards_BN = self.reward(rows, drawn)
-        greedy_B = None if greedy is None else self.reward(rows, greedy)[:, 0]
-        gains_BN = advantages(rewards_BN, greedy_B)
+        gains_BN = advantages(
+            rewards_BN, None if greedy is None else self.reward(rows, greedy)[:, 0]
+        )
         judged = time.perf_counter()
-        if settings.dropout:
-            self.model.train()
+        if self.settings.dropout:
+            self.model.decoder.train()
             memory = self.model.memory(features)
-        loss = self.loss(memory, drawn, gains_BN)
-        if settings.cross_entropy > 0:
-            assert captions is not None, "the share of cross-entropy needs the references' ids"
-            entropy = caption_loss(self.model, memory, *captions).total
-            loss = loss + settings.cross_entropy * entropy
-        self.model.train(mode)
+        loss = self.loss(memory, drawn, gains_BN) * (len(rows) / (pictures or len(rows)))
         tokens = [hypothesis.tokens for group in drawn for hypothesis in group]
-        figures = CaptionFigures(self.limits.eos)
-        figures.add(tokens)
-        log = {
+        seen = CaptionFigures(self.limits.eos)
+        seen.add(tokens)
+        figures = {
             "reward": 100 * float(rewards_BN.mean()),
             "baseline": 100 * float((rewards_BN - gains_BN).mean()),
             "advantage_std": 100 * float(gains_BN.std()),
-            "sample_tokens": figures.length,
-            "ended": figures.ended_share,
-            "repeats": figures.repeats,
+            "sample_tokens": seen.length,
+            "ended": seen.ended_share,
+            "repeats": seen.repeats,
             "draw_seconds": sampled - started,
             "reward_seconds": judged - sampled,
             "forward_seconds": time.perf_counter() - judged,
         }
-        return Outcome(loss, figures.tokens, log, self.guard.add(tokens))
-
-    @property
-    def _greedy(self) -> bool:
-        return self.settings.baseline == "greedy"
+        return Outcome(loss, figures, self.guard.add(tokens))
 
     def draw(self, memory: Memory, rows: Sequence[int], epoch: int) -> list[list[Hypothesis]]:
         """N captions of each picture, the longest first (what teaching an LSTM wants)."""
@@ -181,16 +168,17 @@ class SelfCritical:
         return rewards.reshape(-1, width)
 
     def loss(self, memory: Memory, drawn: list[list[Hypothesis]], gains_BN: Floats) -> Tensor:
-        """-(1 / M) * sum of advantage x log-probability over all M tokens, end tokens included.
+        """-(1 / (B N L)) * sum over B x N captions of advantage x sum of log-probabilities.
 
-        One divisor for the whole batch: a mean over each caption's own tokens would weigh long
-        captions less, and with that reward lengths instead of words.
+        End tokens are among the tokens. L, the references' mean length, is a constant that brings
+        the loss to the scale of a token, as cross-entropy's; the captions' own lengths instead
+        would weigh long captions less and so reward lengths.
         """
         captions_BNT, real_BNT = self._padded(drawn, memory.tokens_BSD.device)
         log_M = self.log_probabilities(memory, captions_BNT, real_BNT)
         gains = torch.from_numpy(gains_BN).to(log_M)
         gains_M = gains[:, :, None].expand_as(real_BNT)[real_BNT]
-        return -(gains_M * log_M).mean()
+        return -(gains_M * log_M).sum() / (gains.numel() * self.guard.reference.length)
 
     def log_probabilities(self, memory: Memory, captions_BNT: Tensor, real_BNT: Tensor) -> Tensor:
         """[M] log-probabilities of the tokens under the distribution they were drawn from.
