@@ -13,16 +13,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from pipeline.config import TrainConfig
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.decode import Hypothesis, Limits, Sampling, greedy_search, sample_search
 from pipeline.metrics import DocumentFrequencies, References, cider_reward
 from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
+from pipeline.models.saved import SavedCaptioner
+from pipeline.predict import search_limits
 from pipeline.text import Tokenizer
 from pipeline.train.collapse import CaptionFigures, CollapseGuard
 
@@ -92,6 +98,44 @@ class SelfCritical:
         self.limits = replace(limits, ngram_block=0, repetition_penalty=1.0, banned_runs=())
         self.sampling = Sampling(temperature=settings.temperature, seed=seed)
 
+    @classmethod
+    def of(
+        cls,
+        saved: SavedCaptioner,
+        captions: Sequence[Sequence[str]],
+        settings: TrainConfig,
+        table: Path,
+    ) -> Self:
+        """The second phase of a training, which has one.
+
+        Args:
+            saved: the captioner as the first phase left it; its model is the one trained.
+            captions: of each picture of the training split, in the order of the rows.
+            settings: of the training.
+            table: where the split's document frequencies for rewards are stored; counted and
+                committed if they are not there yet.
+
+        Raises:
+            DataError: the stored table is damaged or no such table.
+        """
+        assert settings.self_critical is not None
+        references = References(captions, end_token=True)
+        if not table.exists():
+            references.document_frequencies.save(table)
+        tokenizer = saved.tokenizer
+        texts = [text for group in captions for text in group]
+        said = [ids[1:] for ids in tokenizer.encode(texts, settings.max_caption_tokens)]
+        return cls(
+            saved.model,
+            tokenizer,
+            references,
+            DocumentFrequencies.load(table, end_token=True),
+            settings.self_critical,
+            search_limits(tokenizer, saved.generation),
+            CollapseGuard(settings.self_critical.guard, said, tokenizer.eos),
+            seed=settings.seed,
+        )
+
     def step(
         self, features: Tensor, rows: Sequence[int], epoch: int, pictures: int | None = None
     ) -> Outcome:
@@ -101,7 +145,7 @@ class SelfCritical:
         the model's mode: evaluation, with `dropout` the decoder in training.
 
         Args:
-            features: of B pictures, as `model.memory` takes them.
+            features: of B pictures, at least one, as `model.memory` takes them.
             rows: each picture's place in the references.
             epoch: counts, so that a picture is drawn anew each time.
             pictures: of the whole batch, where this is a part (a rank's, or a piece of it): the
@@ -144,9 +188,10 @@ class SelfCritical:
 
     def draw(self, memory: Memory, rows: Sequence[int], epoch: int) -> list[list[Hypothesis]]:
         """N captions of each picture, the longest first (what teaching an LSTM wants)."""
+        # A copy: a search on a GPU keeps and overwrites what it was given (decode.capture).
         drawn = sample_search(
             self.model,
-            memory,
+            Memory(memory.tokens_BSD.detach().clone()),
             self.limits,
             self.sampling,
             candidates=self.settings.samples,
@@ -185,16 +230,15 @@ class SelfCritical:
 
         `captions` begin with the begin token, so they have one more place than `real`.
         """
-        limits = self.limits
+        limits, temperature = self.limits, self.sampling.temperature
         logits_MV = self.model.teach(memory, captions_BNT[..., :-1], real_BNT).logits_MV.float()
-        refused = torch.zeros_like(logits_MV, dtype=torch.bool)
-        refused[:, list(limits.banned)] = True
-        # As decode.rules: no end before the least length.
-        refused[:, limits.eos] |= real_BNT.nonzero()[:, 2] < limits.min_len
-        log_MV = (logits_MV / self.sampling.temperature).masked_fill(refused, -torch.inf)
-        targets_M = captions_BNT[..., 1:][real_BNT]
-        log_M: Tensor = log_MV.log_softmax(-1).gather(1, targets_M[:, None])[:, 0]
-        return log_M
+        if temperature != 1:
+            logits_MV = logits_MV / temperature
+        # In place: M x V numbers are the step's largest tensor.
+        logits_MV[:, list(limits.banned)] = -torch.inf
+        early_M = real_BNT.nonzero()[:, 2] < limits.min_len  # as decode.rules
+        logits_MV[early_M, limits.eos] = -torch.inf
+        return -F.cross_entropy(logits_MV, captions_BNT[..., 1:][real_BNT], reduction="none")
 
     def _padded(self, drawn: list[list[Hypothesis]], device: torch.device) -> tuple[Tensor, Tensor]:
         """[B, N, T + 1] ids with the begin token first, and [B, N, T] where there is a token."""

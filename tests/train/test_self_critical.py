@@ -12,15 +12,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.config import load_config
+from pipeline.config import TrainConfig, load_config
 from pipeline.config_model import GenerationConfig
 from pipeline.config_self_critical import GuardConfig, SelfCriticalConfig
 from pipeline.decode import Hypothesis, greedy_search, sample_search
-from pipeline.errors import ConfigError
-from pipeline.metrics import References, cider_reward
+from pipeline.errors import ConfigError, DataError
+from pipeline.images import Transform
+from pipeline.metrics import DocumentFrequencies, References, cider_reward
 from pipeline.models.captioner import Captioner, Encoder, Layout
 from pipeline.models.gpt import GPTDecoder
 from pipeline.models.lstm import LSTMDecoder
+from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import search_limits
 from pipeline.text import Tokenizer
 from pipeline.train.captions import EncodedCaptions
@@ -333,6 +335,25 @@ def test_the_gradients_of_a_batchs_parts_add_up(model):
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, whole[name], atol=1e-6, rtol=1e-4)
+
+
+def test_rewards_come_from_the_stored_table(model, tmp_path):
+    saved = SavedCaptioner(model, TOKENIZER, Transform(), GenerationConfig(max_len=16), {})
+    settings = TrainConfig(self_critical=SelfCriticalConfig(), seed=3)
+    table = tmp_path / "table.parquet"
+    phase = SelfCritical.of(saved, CAPTIONS, settings, table)
+    stored = DocumentFrequencies.load(table, end_token=True)
+    assert stored.fingerprint == REFERENCES.document_frequencies.fingerprint
+    plain, made = trainer(model).step(FEATURES, ROWS, 0), phase.step(FEATURES, ROWS, 0)
+    assert made.loss.item() == plain.loss.item(), "the settings, limits, guard and seed arrive"
+    # A table that says otherwise counts: it is read, not counted anew.
+    every = [CAPTIONS[0] for _ in range(9)]
+    References(every, end_token=True).document_frequencies.save(table)
+    other = SelfCritical.of(saved, CAPTIONS, settings, table).step(FEATURES, ROWS, 0)
+    assert other.figures["reward"] != made.figures["reward"]
+    table.write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"table\.parquet"):
+        SelfCritical.of(saved, CAPTIONS, settings, table)
 
 
 def test_the_log_says_what_happened(model):
