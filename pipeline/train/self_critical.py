@@ -1,9 +1,9 @@
 """Self-critical training's step: draw captions, reward them with CIDEr-D, make the better likelier.
 
 REINFORCE (Williams 1992) with Rennie et al. 2017's reward and greedy baseline ('Self-Critical
-Sequence Training for Image Captioning', eq. 5 to 9), or Luo 2020's baseline, the mean of the
-picture's other captions ('A Better Variant of Self-Critical Sequence Training', eq. 6). Letters as
-in `models.captioner`; N captions drawn of a picture, M tokens drawn in all.
+Sequence Training for Image Captioning', section 3), or Luo 2020's baseline, the mean of the
+picture's other captions ('A Better Variant of Self-Critical Sequence Training'). Letters as in
+`models.captioner`; N captions drawn of a picture, M tokens drawn in all.
 
 Knows no optimiser, no data order and no file: `pipeline.train.run` steps with the loss.
 """
