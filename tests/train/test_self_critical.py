@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import replace
 from statistics import mean
 
@@ -25,7 +24,6 @@ from pipeline.models.lstm import LSTMDecoder
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import search_limits
 from pipeline.text import Tokenizer
-from pipeline.train.captions import EncodedCaptions
 from pipeline.train.collapse import CollapseGuard
 from pipeline.train.loss import caption_loss
 from pipeline.train.self_critical import SelfCritical, advantages
@@ -35,9 +33,9 @@ CAPTIONS = [
     [f"a {colour} {thing} sits on the grass", f"the {colour} {thing} is on some grass"]
     for colour, thing in PICTURES
 ]
-TOKENIZER = Tokenizer.train([text for group in CAPTIONS for text in group])
+TEXTS = [text for group in CAPTIONS for text in group]
+TOKENIZER = Tokenizer.train(TEXTS)
 REFERENCES = References(CAPTIONS, end_token=True)
-ENCODED = EncodedCaptions(CAPTIONS, TOKENIZER, 20)
 FEATURES = torch.eye(len(PICTURES), 8)[:, None]
 ROWS = list(range(len(PICTURES)))
 LIMITS = search_limits(TOKENIZER, GenerationConfig(max_len=16))
@@ -72,7 +70,7 @@ def build(kind, dropout=0.1):
 
 def trainer(model, limits=LIMITS, **settings) -> SelfCritical:
     chosen = SelfCriticalConfig.model_validate(settings)
-    references = [ids.tolist()[1:] for ids in ENCODED.ids.split(np.diff(ENCODED.start).tolist())]
+    references = [ids[1:] for ids in TOKENIZER.encode(TEXTS)]
     guard = CollapseGuard(chosen.guard, references, TOKENIZER.eos)
     frequencies = REFERENCES.document_frequencies
     return SelfCritical(model, TOKENIZER, REFERENCES, frequencies, chosen, limits, guard, seed=3)
@@ -80,10 +78,10 @@ def trainer(model, limits=LIMITS, **settings) -> SelfCritical:
 
 def teach_language(model, steps):
     """Every caption for every picture: it can write, and does not look."""
-    every = EncodedCaptions(
-        [[text for group in CAPTIONS for text in group]] * len(CAPTIONS), TOKENIZER, 20
-    )
-    captions, real = every.batch(ROWS, 99, random.Random(0))
+    rows = [torch.tensor(ids) for ids in TOKENIZER.encode(TEXTS)]
+    captions = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+    real = (captions >= 0).expand(len(ROWS), -1, -1)
+    captions = captions.clamp(min=0).expand(len(ROWS), -1, -1)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     model.train()
     for _ in range(steps):
@@ -160,7 +158,7 @@ def test_the_loss_is_the_formula_token_by_token(model, baseline):
             captions, real = phase._padded([[said]], memory.tokens_BSD.device)
             alone = memory.select(torch.tensor([row]))
             total -= gain * phase.log_probabilities(alone, captions, real).sum().item()
-    length = mean(len(ids) - 1 for ids in TOKENIZER.encode([c for g in CAPTIONS for c in g]))
+    length = mean(len(ids) - 1 for ids in TOKENIZER.encode(TEXTS))
     captions_drawn = 3 * len(ROWS)
     assert outcome.loss.item() == pytest.approx(total / (captions_drawn * length), abs=1e-5)
 
