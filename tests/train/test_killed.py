@@ -54,11 +54,10 @@ TRAININGS = {
         "train.encoder={name: vit, train: all, patch: 8, depth: 1, width: 16, heads: 2}",
         "train.decoder={kind: gpt, layers: 1, width: 16, heads: 2}",
         "train.epochs=2",
-        "train.early_stop=1",
         "train.accumulate=2",
         "train.generation={max_len: 8}",
         "train.self_critical={epochs: 3, samples: 2, baseline: greedy, "
-        "guard: {window: 100, max_length: 0.7}}",
+        "guard: {window: 60, max_length: 0.61}}",
     ),
 }
 
