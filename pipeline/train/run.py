@@ -187,6 +187,9 @@ class TrainingRun:
         position, best = self.position, self.position.best
         assert best is not None
         position.collapse, position.finished = collapse, True
+        self.state.saved.provenance.update(
+            epoch=position.epoch, step=position.step, validation={}, collapse=collapse
+        )
         self._commit()
         say(
             "train",
