@@ -24,6 +24,7 @@ from pipeline.config_model import (
     WordTokenizerConfig,
 )
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
+from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
 
@@ -108,6 +109,9 @@ class TrainConfig(Strict):
     validation_beam: int = Field(1, ge=1, le=64)
     early_stop: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation CIDEr."
+    )
+    self_critical: SelfCriticalConfig | None = Field(
+        None, description="A second phase that learns CIDEr-D itself; null: none."
     )
     checkpoint_seconds: float = Field(120, gt=0, description="Between checkpoints inside an epoch.")
     keep_checkpoints: int = Field(

@@ -48,6 +48,11 @@ class MovingAverage:
             self.tensors[name].copy_(parameter.detach())
         self._set(own)
 
+    def restart(self) -> None:
+        """Anew from the model's weights."""
+        for name, parameter in self._parameters.items():
+            self.tensors[name].copy_(parameter.detach())
+
     @torch.no_grad()
     def _set(self, tensors: dict[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():

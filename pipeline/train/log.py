@@ -53,6 +53,11 @@ class RunLog:
         written = sorted((self.directory / "samples").glob("*.json"))
         self.unsent = [f"samples/{p.name}" for p in written if int(p.stem) <= position.epoch]
 
+    def begin_phase(self, settings: TrainConfig, loader: Loader, position: Position) -> None:
+        """Another phase, with settings and batches of its own."""
+        self.settings, self.loader = settings, loader
+        self.total = position.phase_step + loader.steps * (settings.epochs - position.phase_epoch)
+
     def begin_epoch(self) -> None:
         """Rates and the clock start anew."""
         self.started = self.printed = self.logged = time.monotonic()
@@ -75,6 +80,7 @@ class RunLog:
                 "tokens_per_second": self.words / seconds,
                 "waiting_for_data": (self.loader.waited - self.waited) / seconds,
                 **rates,
+                **outcome.figures,
                 **gpu(self.device),
             }
             self.outbox.add(values, position.step)

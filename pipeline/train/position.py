@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -34,6 +36,14 @@ class Position(BaseModel):
     scores: list[EpochScore] = []
     """Of the epochs finished."""
     finished: bool = False
+    phase: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    phase_epoch: int = 0
+    """Epochs finished when the phase began."""
+    phase_step: int = 0
+    guard: dict[str, Any] | None = None
+    """`CollapseGuard.state` of the second phase."""
+    collapse: str | None = None
+    """Why the guard ended it."""
 
     @property
     def best(self) -> EpochScore | None:
@@ -42,8 +52,12 @@ class Position(BaseModel):
 
     @property
     def epochs_without_gain(self) -> int:
-        """Since the best; what early stopping counts."""
-        return 0 if self.best is None else self.epoch - self.best.epoch
+        """Since the best of this phase, or its start; what early stopping counts."""
+        return 0 if self.best is None else self.epoch - max(self.best.epoch, self.phase_epoch)
+
+    def begin_second_phase(self) -> None:
+        """From here on captions are drawn."""
+        self.phase, self.phase_epoch, self.phase_step = "self_critical", self.epoch, self.step
 
     def ranked(self, count: int, of: str) -> list[EpochScore]:
         """The `best` or the `last` epochs, at most `count`, first the best or the newest."""

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from pipeline import storage
-from pipeline.config import Config
+from pipeline.config import Config, TrainConfig
 from pipeline.errors import ModelError, StoppedError
 from pipeline.models.encoders import check_name
+from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import choose_device
 from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
@@ -33,6 +34,8 @@ from pipeline.train.optimiser import build_optimiser, learning_rates
 from pipeline.train.overlap import require_separate_splits
 from pipeline.train.position import EpochScore, Position
 from pipeline.train.schedule import Schedule
+from pipeline.train.self_critical import SelfCritical
+from pipeline.train.self_critical_step import SelfCriticalStepper, phase_settings
 from pipeline.train.step import Outcome, Stepper
 from pipeline.train.stopping import StopRequest
 from pipeline.train.validation import Validation
@@ -61,6 +64,7 @@ class TrainingRun:
         self.validation = Validation(validation, self.settings, self.device, directory)
         self.state = self._state(saved)
         self.position = Position()
+        self.phase: SelfCritical | None = None
         self.checkpoints = Checkpoints(
             directory / "checkpoints", self.settings.keep_checkpoints, self.settings.average
         )
@@ -82,18 +86,10 @@ class TrainingRun:
             ModelError: the loss is no number any more; names the file with the batch's ids.
         """
         self.position = self.checkpoints.resume(self.state)
-        train_features, self.validation_features = self._cached_features()
-        self.loader = Loader(
-            self.reader,
-            self.encoded,
-            self.state.saved.transform,
-            self.settings,
-            features=train_features,
-        )
+        self.train_features, self.validation_features = self._cached_features()
+        self.loader = self._loader(self.settings)
         schedule = Schedule(self.settings, self.loader.steps)
-        self.step = Stepper(
-            self.state, self.settings, schedule, self.device, cached=train_features is not None
-        )
+        self.step = Stepper(self.state, self.settings, schedule, self.device, cached=self._cached)
         self.log = RunLog(self.directory, self.settings, self.loader, self.device)
         if self.position.step:
             say("train", f"resuming at step {self.position.step} of {self.log.total}")
@@ -108,8 +104,49 @@ class TrainingRun:
             self.state.saved.provenance["mlflow_run_id"] = tracked.run_id
             self.log.begin(tracked, self.position, {**facts, "settings": settings})
             while not self.position.finished:
+                if self.position.phase == "self_critical" and self.phase is None:
+                    self._begin_second_phase()
                 self._epoch(stop)
             return self._end(tracked.run_id)
+
+    @property
+    def _cached(self) -> bool:
+        return self.train_features is not None
+
+    def _loader(self, settings: TrainConfig) -> Loader:
+        transform = self.state.saved.transform
+        return Loader(self.reader, self.encoded, transform, settings, features=self.train_features)
+
+    def _begin_second_phase(self) -> None:
+        """From the best epoch's weights, or where a killed run stood in this phase."""
+        position, state = self.position, self.state
+        settings = phase_settings(self.settings)
+        self.phase = SelfCritical.of(
+            state.saved, self.reader.captions(), settings, self.directory / "rewards.parquet"
+        )
+        if position.guard is not None:
+            self.phase.guard.restore(position.guard)
+        if position.step == position.phase_step:
+            assert position.best is not None
+            best = SavedCaptioner.load(self.checkpoints.path(position.best.step))
+            state.saved.model.load_state_dict(best.model.state_dict())
+            state.optimiser.state.clear()
+            if state.average is not None:
+                state.average.restart()
+        self.loader = self._loader(settings)
+        self.step = SelfCriticalStepper(
+            state,
+            settings,
+            Schedule(settings, self.loader.steps),
+            self.device,
+            cached=self._cached,
+            phase=self.phase,
+            first_step=position.phase_step,
+        )
+        last = position.phase_epoch + settings.epochs
+        self.settings = settings.model_copy(update={"epochs": last})
+        self.log.begin_phase(self.settings, self.loader, position)
+        say("train", f"self-critical training: epochs {position.phase_epoch + 1} to {last}")
 
     def _cached_features(self) -> tuple[FeatureCache | None, FeatureCache | None]:
         if self.settings.encoder.train != "none" or not self.settings.cache_features:
@@ -133,6 +170,8 @@ class TrainingRun:
         with contextlib.closing(self.loader.batches(position.epoch, position.batch)) as batches:
             for batch in batches:
                 self._advance(batch, self.step(batch, position.step))
+                if self._collapsed():
+                    return
                 due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
                 if (due or stop.asked) and position.batch < self.loader.steps:
                     self._commit()
@@ -141,6 +180,26 @@ class TrainingRun:
         self._end_epoch(time.monotonic() - started)
         if not position.finished:
             self._check(stop)
+
+    def _collapsed(self) -> bool:
+        """Whether the guard ended training; the best epoch so far is what is kept."""
+        collapse = self.step.collapse if isinstance(self.step, SelfCriticalStepper) else None
+        if collapse is None:
+            return False
+        position, best = self.position, self.position.best
+        assert best is not None
+        position.collapse, position.finished = collapse, True
+        self.state.saved.provenance.update(
+            epoch=position.epoch, step=position.step, validation={}, collapse=collapse
+        )
+        self._commit()
+        say(
+            "train",
+            f"captions collapse, so training stops at step {position.step}: {collapse}. The best "
+            f"epoch ({best.epoch}, CIDEr {best.cider:.1f}) is kept; lower "
+            f"train.self_critical.learning_rate (now {self.settings.learning_rate:g})",
+        )
+        return True
 
     def _check(self, stop: StopRequest) -> None:
         if stop.asked:
@@ -174,6 +233,7 @@ class TrainingRun:
 
     def _commit(self) -> None:
         self.log.outbox.commit()
+        self.position.guard = None if self.phase is None else self.phase.guard.state()
         self.checkpoints.save(self.state, self.position)
         self.log.committed()
 
@@ -191,6 +251,9 @@ class TrainingRun:
         patience = settings.early_stop
         stopped = patience is not None and position.epochs_without_gain >= patience
         position.finished = stopped or position.epoch >= settings.epochs
+        if position.finished and self.phase is None and settings.self_critical is not None:
+            position.finished = False
+            position.begin_second_phase()
         self.state.saved.provenance.update(
             epoch=position.epoch, step=position.step, validation=scores
         )

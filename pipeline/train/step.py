@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class Outcome:
     words: int
     gradient_norm: float
     """Before clipping."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """More for the log."""
 
     @property
     def loss(self) -> float:
@@ -116,15 +118,19 @@ class Stepper:
         for first in range(0, len(batch.pictures), max(size, 1)):
             yield slice(first, first + size)
 
-    def _loss(self, batch: Batch, piece: slice) -> Loss:
+    def piece_features(self, batch: Batch, piece: slice) -> Tensor:
+        """What the frozen stages give for a piece's pictures."""
         images = batch.images[piece].to(self.device, non_blocking=True)
+        if self.cached:
+            return images
+        return self.model.features(normalise(images, self.state.saved.transform))
+
+    def _loss(self, batch: Batch, piece: slice) -> Loss:
         precision = AUTOCAST.get(self.settings.precision)
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
-            if not self.cached:
-                images = self.model.features(normalise(images, self.state.saved.transform))
             return self._losses(
                 self.model,
-                images,
+                self.piece_features(batch, piece),
                 batch.captions_BCT[piece].to(self.device, non_blocking=True),
                 batch.real_BCT[piece].to(self.device, non_blocking=True),
                 batch.words,

@@ -42,6 +42,23 @@ TRAININGS = {
         "train.epochs=4",
         "train.ema=0.95",
     ),
+    "two phases, LSTM, averages": (
+        "train.epochs=2",
+        "train.ema=0.9",
+        "train.generation={max_len: 8}",
+        "train.self_critical={epochs: 3, samples: 3, warmup_steps: 2, learning_rate: 0.001, "
+        "batch_size: 8, dropout: true, guard: {window: 50, min_ended: 0, max_repeats: 1, "
+        "min_length: 0, max_length: 9, min_vocabulary: 0}}",
+    ),
+    "two phases, GPT, a fine-tuned ViT, a guard that stops": (
+        "train.encoder={name: vit, train: all, patch: 8, depth: 1, width: 16, heads: 2}",
+        "train.decoder={kind: gpt, layers: 1, width: 16, heads: 2}",
+        "train.epochs=2",
+        "train.accumulate=2",
+        "train.generation={max_len: 8}",
+        "train.self_critical={epochs: 3, samples: 2, baseline: greedy, "
+        "guard: {window: 60, max_length: 0.61}}",
+    ),
 }
 
 

@@ -72,7 +72,7 @@ def outcome(config, work: Path) -> dict[str, object]:
     last = max(work.glob("train/*/checkpoints/[0-9]*"))
     state = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(last.iterdir())}
     points = [(m["key"], m["step"]) for m in metrics]
-    exact = [m for m in metrics if "per_second" not in m["key"] and "waiting" not in m["key"]]
+    exact = [m for m in metrics if "_second" not in m["key"] and "waiting" not in m["key"]]
     values = [(m["key"], m["step"], m["value"]) for m in exact]
     return {
         "sha256": hashlib.sha256(weights).hexdigest(),
