@@ -49,7 +49,9 @@ def cider_reward(
             f"images run from {places.min()} to {places.max()}, "
             f"the references from 0 to {len(references) - 1}"
         )
-    lines = ptb.tokenize(hypotheses)
+    # One by one: in a file, a caption that ends in an initial keeps its full stop or not by what the
+    # next one starts with, and who stands beside a sample is chance.
+    lines = [ptb.tokenize([hypothesis])[0] for hypothesis in hypotheses]
     if references.end_token:
         ends = ended if ended is not None else [True] * len(lines)
         lines = [with_end(line) if end else line for line, end in zip(lines, ends, strict=True)]

@@ -240,6 +240,16 @@ def test_rewards_are_cider_against_the_stored_table():
     assert cider_reward(references, [], [], stored).tolist() == []
 
 
+def test_a_reward_does_not_depend_on_its_neighbours():
+    references = References([["vitamin C"], ["a cat"]])
+    table = References([["vitamin C"], ["a cat"], ["a dog"]]).document_frequencies
+    rewards = [
+        cider_reward(references, [0, 1], ["vitamin C.", neighbour], table)[0]
+        for neighbour in ("The cat", "cat", "")
+    ]
+    assert len(set(rewards)) == 1
+
+
 def test_a_caption_that_breaks_off_is_rewarded_less_where_the_end_counts():
     captions = [["a dog runs on the grass"], ["a man sits on a bench"], ["a red bus"]]
     references = References(captions, end_token=True)
