@@ -49,9 +49,9 @@ def cider_reward(
             f"images run from {places.min()} to {places.max()}, "
             f"the references from 0 to {len(references) - 1}"
         )
-    # One by one: in a file, a caption that ends in an initial keeps its full stop or not by what the
-    # next one starts with, and who stands beside a sample is chance.
-    lines = [ptb.tokenize([hypothesis])[0] for hypothesis in hypotheses]
+    # In a file, the end of a caption may depend on what the next one starts with, or on there being
+    # a next one; who stands beside a sample is chance, so all have the same neighbour.
+    lines = ptb.tokenize([line for caption in hypotheses for line in (caption, "a")])[::2]
     if references.end_token:
         ends = ended if ended is not None else [True] * len(lines)
         lines = [with_end(line) if end else line for line, end in zip(lines, ends, strict=True)]

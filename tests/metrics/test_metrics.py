@@ -250,6 +250,11 @@ def test_a_reward_does_not_depend_on_its_neighbours():
     assert len(set(rewards)) == 1
 
 
+def test_the_last_reward_is_of_whole_tokens():
+    references = References([["they'll"], ["a cat"]])
+    assert cider_reward(references, [0], ["they'll"], references.document_frequencies)[0] > 4.9
+
+
 def test_a_caption_that_breaks_off_is_rewarded_less_where_the_end_counts():
     captions = [["a dog runs on the grass"], ["a man sits on a bench"], ["a red bus"]]
     references = References(captions, end_token=True)

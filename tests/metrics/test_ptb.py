@@ -14,7 +14,7 @@ from pipeline.metrics import ptb
 
 ANSWERS = json.loads(Path(__file__).with_name("ptb_answers.json").read_text(encoding="utf-8"))
 LINES = [line for line, _ in ANSWERS]
-TOKENIZED = ptb.tokenize(LINES)
+TOKENIZED = ptb.tokenize([*LINES, "end"])[:-1]  # Asked with a line behind them.
 
 
 def test_tokens_are_those_of_pycocoevalcap():
@@ -60,8 +60,22 @@ def test_an_initial_at_the_end_depends_on_the_next_line_as_in_the_original():
     assert ptb.tokenize(["vitamin C."]) == ["vitamin c."]
 
 
+def test_the_last_line_has_nothing_behind_its_tokens_as_in_the_original():
+    """pycocoevalcap's answers to these lines, each the last of a call."""
+    for line, last, before in [
+        ("photo '99", "photo 99", "photo '99"),
+        ("see 1.jpg", "see 1 jpg", "see 1.jpg"),
+        ("they'll", "they ll", "they 'll"),
+        ("nice :)", "nice -rrb-", "nice :-rrb-"),
+        ("Co.b", "co.b", "co. b"),
+        ("etc.", "etc.", "etc."),
+    ]:
+        assert ptb.tokenize([line]) == [last]
+        assert ptb.tokenize([line, "end"]) == [before, "end"]
+
+
 def test_a_line_gives_the_same_tokens_the_second_time():
-    assert ptb.tokenize(LINES) == TOKENIZED
+    assert ptb.tokenize([*LINES, "end"])[:-1] == TOKENIZED
 
 
 def test_memory_of_pieces_is_bounded(monkeypatch):
