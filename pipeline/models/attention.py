@@ -38,6 +38,12 @@ def attend(
     few = q_BhQd.device.type == "cpu" and q_BhQd.shape[2] <= FEW and not torch.is_grad_enabled()
     if causal or not (weights or few):
         assert not weights, "weights of causal attention are not needed"
+        if torch.is_autocast_enabled("cpu") and q_BhQd.device.type == "cpu":
+            # The kernel's derivative takes three times as long in bfloat16.
+            with torch.autocast("cpu", enabled=False):
+                whole = (q_BhQd.float(), k_BhKd.float(), v_BhKd.float())
+                out = F.scaled_dot_product_attention(*whole, attn_mask=mask, is_causal=causal)
+            return out, None
         out = F.scaled_dot_product_attention(
             q_BhQd, k_BhKd, v_BhKd, attn_mask=mask, is_causal=causal
         )

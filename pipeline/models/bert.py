@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.attention import BeamCache, attend
 from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.dropout import Dropout
 from pipeline.models.gpt import GPTState
 from pipeline.models.linear import Linear, linear
 
@@ -31,7 +32,7 @@ class Attention(nn.Module):
         self.value = Linear(memory, width)
         self.out = Linear(width, width)
         self.norm = nn.LayerNorm(width, eps)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def queries(self, x_BQD: Tensor) -> Tensor:
         """[B, h, Q, d]."""
@@ -64,7 +65,7 @@ class Layer(nn.Module):
         self.mlp_up = Linear(width, mlp)
         self.mlp_down = Linear(mlp, width)
         self.norm = nn.LayerNorm(width, eps)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def mlp(self, x: Tensor) -> Tensor:
         """The feed-forward part, added to x and normalised."""
@@ -122,7 +123,7 @@ class BertDecoder(Decoder):
         self.transform = Linear(width, width)
         self.transform_norm = nn.LayerNorm(width, eps)
         self.out_bias = nn.Parameter(torch.zeros(vocabulary))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)

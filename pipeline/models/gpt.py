@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.attention import BeamCache, attend
 from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.dropout import Dropout
 from pipeline.models.linear import Activation, Linear, linear
 
 
@@ -38,7 +39,7 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width, eps)
         self.mlp_up = Linear(width, mlp)
         self.mlp_down = Linear(mlp, width)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def split(self, x: Tensor, parts: int) -> Tensor:
         """[..., parts * D] as [..., parts, h, d]."""
@@ -161,7 +162,7 @@ class GPTDecoder(Decoder):
             Block(width, heads, mlp or 4 * width, activation, eps, dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width, eps)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self._initialise(layers)
 
     def _initialise(self, layers: int) -> None:

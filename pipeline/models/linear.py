@@ -1,4 +1,4 @@
-"""Matrix products on a CPU through oneDNN; everywhere else, and in training, torch's own.
+"""Matrix products on a CPU through oneDNN, forwards and backwards; everywhere else torch's own.
 
 torch multiplies float32 matrices on a CPU with MKL, which on AMD processors reaches about half of
 what oneDNN, which torch also brings, does. `tests/benchmarks/search_speed.py` prints both.
@@ -7,15 +7,16 @@ what oneDNN, which torch also brings, does. `tests/benchmarks/search_speed.py` p
 from __future__ import annotations
 
 import platform
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 Activation = Literal["none", "gelu", "gelu_tanh"]
 
-# The operator that torch.compile emits for a linear layer on an x86 CPU; it has no derivative.
+# The operator that torch.compile emits for a linear layer on an x86 CPU; it brings no derivative.
 _ONEDNN = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     if platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()
@@ -28,6 +29,34 @@ _FUSED = {
 }
 
 
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+    name, algorithm = _FUSED[activation]
+    out: Tensor = _ONEDNN(x, weight, bias, name, [], algorithm)  # type: ignore[misc]
+    return out
+
+
+class _Product(torch.autograd.Function):
+    """x @ weight.T + bias with a derivative; all three products of a training step are oneDNN's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+        return _onednn(x, weight, bias, "none")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        rows = dy.flatten(0, -2)
+        return (
+            _onednn(dy, weight.t(), None, "none") if need_x else None,
+            _onednn(rows.t(), x.flatten(0, -2).t(), None, "none") if need_weight else None,
+            rows.sum(0) if need_bias and ctx.biased else None,
+        )
+
+
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none"
 ) -> Tensor:
@@ -37,15 +66,15 @@ def linear(
         and x.device.type == "cpu"
         and x.dtype == weight.dtype
         and x.dtype in {torch.float32, torch.bfloat16}
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
         and x.numel()
     ):
-        name, algorithm = _FUSED[activation]
-        out: Tensor = _ONEDNN(x, weight, bias, name, [], algorithm)
-        return out
-    out = F.linear(x, weight, bias)
+        if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+            return _onednn(x, weight, bias, activation)
+        out: Tensor = _Product.apply(x, weight, bias)
+    else:
+        out = F.linear(x, weight, bias)
     if activation == "none":
         return out
     return F.gelu(out, approximate="tanh" if activation == "gelu_tanh" else "none")

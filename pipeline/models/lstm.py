@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.dropout import Dropout
 from pipeline.models.linear import linear
 
 
@@ -97,7 +98,7 @@ class LSTMDecoder(Decoder):
         self.out_state = nn.Linear(width, embedding)
         self.out_context = nn.Linear(embedding, embedding, bias=False)
         self.out_bias = nn.Parameter(torch.zeros(vocabulary))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -18,6 +18,7 @@ from torchvision.models.vision_transformer import EncoderBlock
 
 from pipeline.errors import ConfigError
 from pipeline.models.captioner import Layout
+from pipeline.models.dropout import Dropout
 from pipeline.models.stages import StagedEncoder, Train
 
 
@@ -29,7 +30,7 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(3, width, patch, patch)
         self.prefix = nn.Parameter(torch.zeros(1, layout.prefix, width))
         self.positions = nn.Parameter(torch.empty(1, layout.tokens, width).normal_(std=0.02))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.trunc_normal_(self.projection.weight, std=(3 * patch * patch) ** -0.5)
         assert self.projection.bias is not None
         nn.init.zeros_(self.projection.bias)

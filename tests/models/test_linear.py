@@ -85,3 +85,31 @@ def test_embeddings_read_the_same_in_either_layout():
     before = embedding(ids)
     lay_out_for_inference(embedding)
     assert torch.equal(embedding(ids), before)
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu", "gelu_tanh"])
+def test_gradients_are_torchs_own(activation):
+    torch.manual_seed(0)
+    rows = (lambda i: torch.randn(6, i), lambda i: torch.randn(2, i, 5).transpose(1, 2))
+    for i, o, x_of, biased in itertools.product((1, 7, 16), (1, 5, 48), rows, (True, False)):
+        leaves = [x_of(i), torch.randn(o, i), *([torch.randn(o)] if biased else [])]
+        found, expected = ([leaf.clone().requires_grad_() for leaf in leaves] for _ in range(2))
+        out = linear(*found, *([] if biased else [None]), activation)
+        true = F.linear(*expected)
+        if activation != "none":
+            true = F.gelu(true, approximate="tanh" if "tanh" in activation else "none")
+        direction = torch.randn_like(true)
+        out.backward(direction)
+        true.backward(direction)
+        for mine, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_gradients_are_close_to_torchs_own():
+    torch.manual_seed(0)
+    leaves = [torch.randn(30, 16), torch.randn(8, 16), torch.randn(8)]
+    found, expected = ([leaf.bfloat16().requires_grad_() for leaf in leaves] for _ in range(2))
+    linear(*found).sum().backward()
+    F.linear(*expected).sum().backward()
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=0.1, rtol=0.02)
