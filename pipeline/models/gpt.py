@@ -163,16 +163,17 @@ class GPTDecoder(Decoder):
         )
         self.norm = nn.LayerNorm(width, eps)
         self.drop = Dropout(dropout)
-        self._initialise(layers)
+        self._initialise(width, layers)
 
-    def _initialise(self, layers: int) -> None:
-        """GPT-2's: normal 0.02, and less where residual branches end."""
+    def _initialise(self, width: int, layers: int) -> None:
+        """GPT-2's scheme, normal and less where residual branches end, at a scale for any width."""
+        std = width**-0.5
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "norm" not in name and not name.startswith("bridge.1"):
                 ends = name.endswith(("self_out.weight", "cross_out.weight", "mlp_down.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * layers) ** 0.5 if ends else 0.02)
+                nn.init.normal_(parameter, std=std / (2 * layers) ** 0.5 if ends else std)
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]

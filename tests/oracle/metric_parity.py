@@ -33,13 +33,13 @@ Scores = dict[str, tuple[float, np.ndarray]]
 
 def tokenize(lines: Sequence[str], java: bool) -> list[str]:
     """By pycocoevalcap's tokeniser, or by ours."""
+    # A word at the end keeps the last caption's answer, should that be empty, in place.
+    asked = [*lines, "end"]
     if not java:
-        return ptb.tokenize(lines)
+        return ptb.tokenize(asked)[:-1]
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    # An empty line at the end keeps the last caption's answer, should that be empty, in place.
-    asked = [{"caption": line} for line in [*lines, "end"]]
-    return list(PTBTokenizer().tokenize({0: asked})[0][:-1])
+    return list(PTBTokenizer().tokenize({0: [{"caption": line} for line in asked]})[0][:-1])
 
 
 def oracle(
