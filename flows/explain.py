@@ -48,7 +48,9 @@ def explain_picture(
     from pipeline.explain import draw, explain
     from pipeline.predict import load_captioner
 
-    captioner = load_captioner(settings.caption.model, work, settings.device)
+    captioner = load_captioner(
+        settings.caption.model, work, settings.device, settings.caption.dtype
+    )
     try:
         explanation = explain(captioner, data, settings.caption.beam if beam is None else beam)
     except ImageError as error:
