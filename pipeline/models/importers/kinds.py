@@ -66,7 +66,7 @@ def vision_encoder_decoder(checkpoint: Checkpoint) -> Parts:
         )
         if encoder["width"] != decoder["width"]:
             text |= tensors.rename([("bridge", "enc_to_dec_proj")])
-        return vit.vit_state(tensors, encoder["depth"], "encoder."), text
+        return vit.vit_state(tensors, encoder["depth"], "encoder.", vit.VIT), text
 
     special = _Special(checkpoint, sections["decoder"])
     eos = special.find("eos_token_id")
@@ -99,7 +99,7 @@ def blip_captioner(checkpoint: Checkpoint) -> Parts:
 
     def state(tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return (
-            vit.blip_vision_state(tensors, encoder["depth"], "vision_model."),
+            vit.vit_state(tensors, encoder["depth"], "vision_model.", vit.BLIP),
             blip.decoder_state(tensors, decoder["layers"]),
         )
 
