@@ -3,16 +3,18 @@
     python tests/benchmarks/search_speed.py [--beams 1 3 5] [--rounds 7] [--dtype bfloat16]
     python tests/benchmarks/search_speed.py --device cuda       # ViT-B/16, batch 256, bf16
     python tests/benchmarks/search_speed.py --captioner DIR --images DIR    # trained weights
+    python tests/benchmarks/search_speed.py --growth            # with beams and length
 
 Without a captioner: ViT-S/16 + 6 GPT layers of width 384, vocabulary 10,000, random weights, 20
 forced tokens. Rounds alternate, figures are medians, ratios are medians of each round's ratio.
 The bound is what the same floating-point operations take at the rate at which transformers runs
-the encoder. Needs the dev extra.
+the encoder. In bfloat16 on a CPU, ours in float32 takes its turn too. Needs the dev extra.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import statistics
 import time
@@ -44,6 +46,8 @@ class Pair:
     """Both models and what they caption."""
 
     ours: Captioner
+    single: Captioner | None
+    """Ours in float32, beside bfloat16 on a CPU."""
     theirs: Twin
     architecture: dict[str, Any]
     limits: Limits
@@ -57,6 +61,12 @@ class Pair:
     def caption(self, beam: int) -> list[list[Hypothesis]]:
         memory = self.ours.memory(self.ours.features(self.images))
         return search(self.ours, memory, self.limits, beam=beam)
+
+    @torch.inference_mode()
+    def caption_single(self, beam: int) -> list[list[Hypothesis]]:
+        assert self.single is not None
+        memory = self.single.memory(self.single.features(self.images.float()))
+        return search(self.single, memory, self.limits, beam=beam)
 
     @torch.inference_mode()
     def generate(self, beam: int) -> list[tuple[int, ...]]:
@@ -116,10 +126,14 @@ def _pair(
     dtype = getattr(torch, options.dtype)
     twin = Twin(model, architecture, limits)
     twin.model.to(options.device, dtype)
+    compared = options.device == "cpu" and dtype != torch.float32
+    single = copy.deepcopy(model).eval() if compared else None
     model.to(options.device, dtype).eval()
     if options.device == "cpu":
-        lay_out_for_inference(model)
-    return Pair(model, twin, architecture, limits, images.to(options.device, dtype))
+        for each in (model, single):
+            if each is not None:
+                lay_out_for_inference(each)
+    return Pair(model, single, twin, architecture, limits, images.to(options.device, dtype))
 
 
 # Floating-point operations ---------------------------------------------------------------------
@@ -192,14 +206,14 @@ def compare(pair: Pair, options: argparse.Namespace) -> None:
     for beam in options.beams:
         tokens = statistics.mean(len(h[0].tokens) for h in pair.caption(beam))
         work = operations + count * decoder_operations(pair.architecture, beam, tokens)
-        mine, others, encoding = alternating(
-            [
-                lambda beam=beam: pair.caption(beam),  # type: ignore[misc]
-                lambda beam=beam: pair.generate(beam),  # type: ignore[misc]
-                pair.encode_theirs,
-            ],
-            options,
-        )
+        runs: list[Callable[[], object]] = [
+            lambda beam=beam: pair.caption(beam),  # type: ignore[misc]
+            lambda beam=beam: pair.generate(beam),  # type: ignore[misc]
+            pair.encode_theirs,
+        ]
+        if pair.single is not None:
+            runs.append(lambda beam=beam: pair.caption_single(beam))  # type: ignore[misc]
+        mine, others, encoding, *single = alternating(runs, options)
         bound = [taken * work / operations for taken in encoding]
         print(
             f"beam {beam}: ours {count / middle(mine):.1f} img/s, generate {count / middle(others):.1f}, "
@@ -207,6 +221,11 @@ def compare(pair: Pair, options: argparse.Namespace) -> None:
             f"{100 * ratio(bound, mine):.0f} % of it, generate at {100 * ratio(bound, others):.0f} %; "
             f"{tokens:.1f} tokens, {same_captions(pair, beam)}"
         )
+        for taken in single:
+            print(
+                f"beam {beam}: ours in float32 {count / middle(taken):.1f} img/s, "
+                f"{options.dtype} {ratio(taken, mine):.2f} times as fast"
+            )
 
 
 def roofline(pair: Pair, options: argparse.Namespace) -> None:
@@ -248,7 +267,10 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
 
 
 def growth(pair: Pair, options: argparse.Namespace) -> None:
-    """The time for the batch as beams and captions grow, the encoder's share told apart."""
+    """The time for the batch as beams and captions grow, beside growth in proportion.
+
+    Keys and values of the memory, computed once whatever follows, are taken out first.
+    """
     with torch.inference_mode():
         memory = pair.ours.memory(pair.ours.features(pair.images))
 
@@ -256,16 +278,27 @@ def growth(pair: Pair, options: argparse.Namespace) -> None:
         limits = Limits(BOS, EOS, PAD, max_len=tokens, min_len=tokens)
         return lambda: search(pair.ours, memory, limits, beam=beam)
 
-    grid = [(1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (3, 10), (3, 20), (3, 40), (3, 80)]
-    encoding, *searching = alternating([pair.encode, *(run(*cell) for cell in grid)], options)
-    cells = (
-        f"{beam} x {tokens}: {1000 * statistics.median(taken):.0f}"
-        for (beam, tokens), taken in zip(grid, searching, strict=True)
-    )
+    @torch.inference_mode()
+    def start() -> object:
+        return pair.ours.init_state(memory, 1, 1)
+
+    beams, lengths = (1, 2, 4, 8, 16), (10, 20, 40, 80)
+    grid = [(beam, 20) for beam in beams] + [(3, tokens) for tokens in lengths]
+    once, *searching = alternating([start, *(run(*cell) for cell in grid)], options)
+    middle = [statistics.median(taken) - statistics.median(once) for taken in searching]
     print(
-        f"ms for {len(pair.images)} pictures, encoder {1000 * statistics.median(encoding):.0f}; "
-        f"search by beam x tokens: {', '.join(cells)}"
+        f"search for {len(pair.images)} pictures without its start of "
+        f"{1000 * statistics.median(once):.0f} ms; x: beside growth in proportion"
     )
+    for what, sizes, taken in (
+        ("beams, 20 tokens", beams, middle[: len(beams)]),
+        ("tokens, beam 3", lengths, middle[len(beams) :]),
+    ):
+        cells = (
+            f"{size}: {1000 * t:.0f} ms ({t / taken[0] * sizes[0] / size:.2f} x)"
+            for size, t in zip(sizes, taken, strict=True)
+        )
+        print(f"  {what}: {', '.join(cells)}")
 
 
 def products(options: argparse.Namespace) -> None:
