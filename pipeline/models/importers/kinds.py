@@ -73,7 +73,7 @@ def vision_encoder_decoder(checkpoint: Checkpoint) -> Parts:
     return Parts(
         encoder=encoder,
         decoder=decoder,
-        vocabulary=sections["decoder"].integer("vocab_size", 50257),
+        vocabulary=sections["decoder"].size("vocab_size", 50257),
         size=vit.picture_size(sections["encoder"], kind),
         state=state,
         unused=f"{vit.UNUSED}|{gpt2.UNUSED}",
@@ -106,7 +106,7 @@ def blip_captioner(checkpoint: Checkpoint) -> Parts:
     return Parts(
         encoder=encoder,
         decoder=decoder,
-        vocabulary=text.integer("vocab_size", 30524),
+        vocabulary=text.size("vocab_size", 30524),
         size=vit.picture_size(vision, "blip_vision_model"),
         state=state,
         unused=blip.UNUSED,

@@ -28,10 +28,10 @@ def encoder_settings(config: Settings, kind: str) -> dict[str, Any]:
         "name": "vit",
         "train": "none",
         "patch": _side(config, "patch_size", 16),
-        "depth": config.integer("num_hidden_layers", 12),
-        "width": config.integer("hidden_size", 768),
-        "heads": config.integer("num_attention_heads", 12),
-        "mlp": config.integer("intermediate_size", 3072),
+        "depth": config.size("num_hidden_layers", 12),
+        "width": config.size("hidden_size", 768),
+        "heads": config.size("num_attention_heads", 12),
+        "mlp": config.size("intermediate_size", 3072),
         "prefix_tokens": 2 if kind == "deit" else 1,
         "eps": config.number("layer_norm_eps", EPS[kind]),
     }
@@ -50,11 +50,11 @@ def _side(config: Settings, key: str, default: int) -> int:
     value = config.get(key, default)
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         value = value[0]
-    if not isinstance(value, int):
+    if isinstance(value, list):
         raise ModelError(
             f"{config.place}: {key} = {value!r} is not supported; supported: a square's"
         )
-    return value
+    return Settings({key: value}, config.place).size(key, default)
 
 
 class _Names(NamedTuple):
