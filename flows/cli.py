@@ -6,104 +6,19 @@ libraries are imported inside the commands that need them.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
-import sys
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from flows import direct, import_hf, report, results
+from flows import direct, explain, import_hf, report, results
+from flows.command_group import EXIT_CODES, Commands
+from flows.options import settings_options
 from pipeline.config import load_config
-from pipeline.errors import CaptionmillError, StoppedError
 from pipeline.records import TableReport
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    a bug, or an error of no other kind
-  2    a setting, an option or a path that cannot work
-  3    input data: annotations, pictures, shards or archives
-  4    a model that cannot be found, loaded or used
-  5    a caption table that is not ours, differs, or fails verification
-  6    another run is writing the same directory
-  130  interrupted from the keyboard; run the same command again to go on
-  143  stopped by SIGTERM with a checkpoint written; run the same command again to go on
-"""
-
-
-# What a path or its disk may refuse; any other OSError is a bug.
-UNWRITABLE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOENT,
-    errno.ENAMETOOLONG,
-}
-
-
-class Commands(click.Group):
-    """Ends commands with one line and the documented exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the work, not of the alphabet."""
-        return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors that a user can mend become a line, not a traceback."""
-        if not sys.warnoptions:
-            warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
-        try:
-            return super().invoke(ctx)
-        except StoppedError as stopped:
-            click.echo(report.escaped(str(stopped)), err=True)
-            ctx.exit(stopped.exit_code)
-        except CaptionmillError as error:
-            click.echo(f"error: {report.escaped(str(error))}", err=True)
-            ctx.exit(error.exit_code)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            where = "the output" if error.filename is None else report.escaped(str(error.filename))
-            click.echo(f"error: {where}: {error.strerror}", err=True)
-            ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted; run the same command again to go on", err=True)
-            ctx.exit(130)
-
-
-def settings_options(command: Command) -> Command:
-    """-c, --set and --work, which every command takes alike."""
-    for option in (
-        click.option(
-            "--work",
-            default="captionmill-work",
-            show_default=True,
-            metavar="DIR",
-            type=click.Path(path_type=Path),
-            help="The one place that all output goes to.",
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="A.B=VALUE",
-            help="Change a setting; may be repeated.",
-        ),
-        click.option("-c", "--config", metavar="FILE", help="A YAML file of settings."),
-    ):
-        command = option(command)
-    return command
 
 
 def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
@@ -191,7 +106,7 @@ def shard(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
 @main.command()
 @settings_options
 def train(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
-    """Train a captioner on the shards of the same settings.
+    """Train a captioner on the shards.
 
     \b
     Examples:
@@ -210,9 +125,10 @@ def train(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
 @click.option("--model", metavar="REF", help="NAME@alias, NAME/version or a directory.")
 @settings_options
 def score(config: str | None, overrides: tuple[str, ...], work: Path, model: str | None) -> None:
-    """Score a captioner: BLEU, ROUGE-L and CIDEr on a split.
+    """Score a captioner by BLEU, ROUGE-L and CIDEr.
 
-    Without --model it is the one that `train` made with the same settings.
+    Captions `score.split` of the shards. Without --model it is the captioner that `train` made with
+    the same settings.
 
     \b
     Examples:
@@ -241,7 +157,10 @@ for command in (results.score_captions, results.compare, results.document_freque
 @main.command()
 @settings_options
 def promote(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
-    """Register the scored captioner; make it champion if it is better.
+    """Register the captioner; if better, as champion.
+
+    It is the one that `train` and `score` made with the same settings; it becomes champion where
+    its CIDEr is better than the champion's.
 
     \b
     Examples:
@@ -304,10 +223,10 @@ def caption(
     overrides: tuple[str, ...],
     work: Path,
 ) -> None:
-    """Caption every picture of folders, tars and zips into a Parquet table.
+    """Caption archives of pictures into a table.
 
-    A picture that cannot be read is a row with an error code. Run again, only what is missing
-    or new is captioned.
+    Every picture of the folders, tars and zips becomes a row of Parquet; one that cannot be read is
+    a row with an error code. Run again, only what is missing or new is captioned.
 
     \b
     Examples:
@@ -319,51 +238,15 @@ def caption(
     click.echo(report.about_table(direct.caption_archives(settings, work, list(archives), table)))
 
 
-@main.command()
-@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    metavar="REF",
-    help="NAME@alias, NAME/version or a directory.  [default: captioner@champion]",
-)
-@click.option("--out", metavar="FILE.png", type=click.Path(path_type=Path), help="The drawing.")
-@click.option(
-    "--json",
-    "numbers",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Tokens, log-probabilities and maps as numbers; - prints them instead of the summary.",
-)
-@click.option("--beam", metavar="N", type=click.IntRange(1, 64), help="Default: the model's own.")
-@settings_options
-def explain(
-    image: Path,
-    model: str | None,
-    out: Path | None,
-    numbers: Path | None,
-    beam: int | None,
-    config: str | None,
-    overrides: tuple[str, ...],
-    work: Path,
-) -> None:
-    """Draw where the model looked for each word of a picture's caption.
-
-    \b
-    Examples:
-      captionmill explain captionmill-work/demo/archive/000000.jpg --out why.png
-      captionmill explain photo.jpg --model captioner/1 --beam 5 --json -
-    """
-    from flows.explain import explain_picture
-
-    chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
-    settings = load_config(config, [*overrides, *chosen])
-    click.echo(explain_picture(settings, work, image, out=out, numbers=numbers, beam=beam))
+main.add_command(explain.explain)
 
 
 @main.command()
 @click.argument("table", metavar="TABLE", type=click.Path(path_type=Path))
 def verify(table: Path) -> None:
-    """Check that a table is whole: every picture accounted for, once.
+    """Check that a table of captions is whole.
+
+    Every picture is accounted for, once, and every part is as it was written.
 
     \b
     Examples:

@@ -46,6 +46,7 @@ def demo_settings(
     data_root = f"data_root={json.dumps(str(work / 'demo'))}"
     settings = load_config(config or DEMO_CONFIG, [data_root, *(overrides or [])])
     check_scoring(settings)
+    check_dtype(settings.caption.dtype, settings.device)
     return settings
 
 
@@ -53,9 +54,11 @@ def check_scoring(settings: Config) -> None:
     """Stop before any work of a chain if its scores could not be computed at the end.
 
     Raises:
-        ConfigError: METEOR is asked for and Java or its package is missing.
+        ConfigError: METEOR is asked for and Java or its package is missing, or the device does
+            not calculate in `score.dtype`.
         DataError: the stored document frequencies cannot be read.
     """
+    check_dtype(settings.score.dtype, settings.device)
     if settings.score.document_frequencies is not None:
         from pipeline.evaluate import stored_frequencies
 
@@ -64,6 +67,18 @@ def check_scoring(settings: Config) -> None:
         from pipeline.metrics.meteor import require_meteor
 
         require_meteor()
+
+
+def check_dtype(dtype: str, device: str) -> None:
+    """Stop before any work if `device` does not calculate in `dtype`; float32 always works.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if dtype != "float32":
+        with uninterrupted():
+            from pipeline.predict import choose_device, choose_dtype
+        choose_dtype(dtype, choose_device(device))
 
 
 def model_directory(ref: str, work: Path) -> Path:
@@ -93,7 +108,9 @@ def caption_archives(
     from pipeline import caption as stage
     from pipeline.predict import load_captioner
 
-    captioner = load_captioner(settings.caption.model, work, settings.device)
+    captioner = load_captioner(
+        settings.caption.model, work, settings.device, settings.caption.dtype
+    )
     if table is None:
         identity = storage.fingerprint([captioner.fingerprint, settings.caption.model_dump()])
         table = work / "captions" / f"{captioner.ref.replace('/', '-')}-{identity}"

@@ -1,4 +1,4 @@
-"""`explain` in this process: paths are checked first, then the captioner is loaded and asked."""
+"""The command `explain`: paths are checked first, then the captioner is loaded and asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,56 @@ import io
 import json
 from pathlib import Path
 
+import click
+
 from flows import direct, report
+from flows.options import settings_options
 from pipeline import storage
-from pipeline.config import Config
+from pipeline.config import Config, load_config
 from pipeline.errors import ConfigError, DataError, ImageError
 
 STDOUT = Path("-")
+
+
+@click.command()
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    metavar="REF",
+    help="NAME@alias, NAME/version or a directory.  [default: captioner@champion]",
+)
+@click.option("--out", metavar="FILE.png", type=click.Path(path_type=Path), help="The drawing.")
+@click.option(
+    "--json",
+    "numbers",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Tokens, log-probabilities and maps as numbers; - prints them instead of the summary.",
+)
+@click.option("--beam", metavar="N", type=click.IntRange(1, 64), help="Default: the model's own.")
+@settings_options
+def explain(
+    image: Path,
+    model: str | None,
+    out: Path | None,
+    numbers: Path | None,
+    beam: int | None,
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
+    """Draw where the model looked for each word.
+
+    Captions the picture, and draws it once a word with the word's attention over it.
+
+    \b
+    Examples:
+      captionmill explain captionmill-work/demo/archive/000000.jpg --out why.png
+      captionmill explain photo.jpg --model captioner/1 --beam 5 --json -
+    """
+    chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
+    settings = load_config(config, [*overrides, *chosen])
+    click.echo(explain_picture(settings, work, image, out=out, numbers=numbers, beam=beam))
 
 
 def explain_picture(
@@ -48,7 +92,9 @@ def explain_picture(
     from pipeline.explain import draw, explain
     from pipeline.predict import load_captioner
 
-    captioner = load_captioner(settings.caption.model, work, settings.device)
+    captioner = load_captioner(
+        settings.caption.model, work, settings.device, settings.caption.dtype
+    )
     try:
         explanation = explain(captioner, data, settings.caption.beam if beam is None else beam)
     except ImageError as error:

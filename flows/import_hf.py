@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows import direct, report
+from flows.options import work_option
 
 if TYPE_CHECKING:
     from pipeline.import_hf import Imported
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
     metavar="ALIAS",
     help="What to point at it; auto: champion if there is none yet; none: nothing.",
 )
-@click.option(
-    "--work",
-    default="captionmill-work",
-    show_default=True,
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="The one place that all output goes to.",
-)
+@work_option
 def import_hf(source: str, name: str, alias: str, work: Path) -> None:
     """Register a Hugging Face checkpoint as a captioner.
 

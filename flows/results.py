@@ -77,9 +77,9 @@ def score_captions(
     seed: int,
     with_meteor: bool,
 ) -> None:
-    """Score the captions of any system: BLEU, ROUGE-L and CIDEr.
+    """Score the captions of any system.
 
-    The numbers are coco-caption's. Image ids must be those of the references, each once.
+    BLEU, ROUGE-L and CIDEr: the numbers are coco-caption's. Image ids must be those of the references, each once.
 
     \b
     Examples:
@@ -142,9 +142,9 @@ def compare(
     seed: int,
     out: Path | None,
 ) -> None:
-    """Compare the captions of two systems: is B better than A, or is it chance?
+    """Compare the captions of two systems.
 
-    A and B are COCO results files. Prints each metric's difference, its 95 % interval and
+    Is B better than A, or is it chance? A and B are COCO results files. Prints each metric's difference, its 95 % interval and
     p-value, and the ten images that gained and the ten that lost most.
 
     \b
@@ -174,7 +174,7 @@ def compare(
 @click.argument("references", metavar="REFERENCES", type=FILE)
 @click.option("--out", required=True, metavar="FILE", type=FILE, help="The table, as Parquet.")
 def document_frequencies(references: Path, out: Path) -> None:
-    """Count the n-grams of a captions file into a table for CIDEr.
+    """Count a captions file's n-grams for CIDEr.
 
     Scored with a stored table of the training split, CIDEr of a subset can be compared with
     CIDEr of the whole.

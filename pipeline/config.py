@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,6 +27,14 @@ from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, Sc
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
+
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    Field(
+        description="Type of number the model calculates in; bfloat16 for newer CPUs and GPUs, "
+        "float16 for GPUs. Captions may differ in a few words."
+    ),
+]
 
 
 class ShardConfig(Strict):
@@ -180,6 +188,7 @@ class ScoreConfig(Strict):
     split: str = Field("val", description="The split that is captioned and scored.")
     batch_size: int = Field(32, ge=1, le=65_536)
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
+    dtype: Dtype = "float32"
     shuffle_images: bool = Field(
         False,
         description="Control: caption each picture but score it against another's references.",
@@ -210,6 +219,7 @@ class CaptionConfig(Strict):
     unit_size: int = Field(256, ge=1, le=100_000, description="Pictures a unit (one Parquet part).")
     batch_size: int = Field(16, ge=1, le=4096)
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
+    dtype: Dtype = "float32"
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)

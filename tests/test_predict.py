@@ -8,7 +8,7 @@ import torch
 from pipeline.config_model import GenerationConfig
 from pipeline.decode import Sampling
 from pipeline.errors import ConfigError
-from pipeline.predict import load_captioner, search_limits
+from pipeline.predict import choose_dtype, load_captioner, search_limits
 from pipeline.text import Tokenizer
 
 CAPTIONS = ["a red square on a white page", "a hot dog"]
@@ -65,3 +65,19 @@ def test_samples_depend_on_seed_and_picture_alone(tmp_path, save_captioner):
     other = captioner.caption([white], candidates=8, sampling=Sampling(seed=2))
     assert other[0].candidates != alone[0].candidates
     assert len({text for text, _ in alone[0].candidates}) > 1
+
+
+def test_a_type_of_number_is_refused_where_the_device_lacks_it(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:1")
+    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+    with pytest.raises(ConfigError, match=r"'half' is not one of float32, bfloat16, float16"):
+        choose_dtype("half", cpu)
+    with pytest.raises(ConfigError, match=r"float16.*device cpu: choose float32 or bfloat16"):
+        choose_dtype("float16", cpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Old GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
+    assert choose_dtype("float16", cuda) == torch.float16
+    with pytest.raises(ConfigError, match=r"Old GPU \(cuda:1\): choose float32 or float16"):
+        choose_dtype("bfloat16", cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (8, 0))
+    assert choose_dtype("bfloat16", cuda) == torch.bfloat16

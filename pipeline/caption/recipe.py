@@ -49,6 +49,10 @@ class Captioner(Protocol):
         """Where it runs, as torch names it."""
 
     @property
+    def dtype(self) -> Any:
+        """The type of number it calculates in, as torch names it."""
+
+    @property
     def transform(self) -> Transform:
         """How pictures become its input."""
 
@@ -80,7 +84,7 @@ def describe(config: CaptionConfig, captioner: Captioner) -> Marker:
         "max_pixels": config.max_pixels,
         "batch_size": config.batch_size,
         "device": str(captioner.device).partition(":")[0],
-        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "dtype": str(captioner.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
     model = Model(

@@ -1,8 +1,8 @@
 """A search's steps as CUDA graphs: a GPU repeats recorded work without waiting for Python.
 
 A few steps at a time are recorded for each batch size and place in the caption, the second time
-they are needed (the first warms up, and shapes that occur once cost nothing). On other devices
-the steps simply run.
+they are needed (the first warms up, and shapes that occur once cost nothing). On other devices,
+and for a model whose steps a GPU could not record, the steps simply run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.progress import say
 
 Tree = TypeVar("Tree")
 """Dataclasses and tuples of tensors; what else they hold is the same at every call."""
@@ -35,14 +37,24 @@ def captured(
     if not _records(device):
         return run(given)
     recordings = _RECORDINGS.setdefault(model, {})
+    if recordings is None:
+        return run(given)
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors(given))
     places = tuple(parameter.data_ptr() for parameter in model.parameters())
     whole = (key, shapes, places)
     if whole not in recordings:
         recordings[whole] = None
         return run(given)
-    recording = recordings[whole] or _Recording(run, given)
-    recordings[whole] = recording
+    recording = recordings[whole]
+    if recording is None:
+        try:
+            recording = _Recording(run, given)
+        except RuntimeError as error:  # all that CUDA refuses, memory for the recording included
+            _RECORDINGS[model] = None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            say("search", f"CUDA graphs cannot be recorded, captioning goes on slower: {reason}")
+            return run(given)
+        recordings[whole] = recording
     outcome: Tree = recording.replay(given)
     return outcome
 
@@ -65,7 +77,10 @@ class _Recording:
         return self.outcome
 
 
-_RECORDINGS: WeakKeyDictionary[nn.Module, dict[Hashable, _Recording | None]] = WeakKeyDictionary()
+_RECORDINGS: WeakKeyDictionary[nn.Module, dict[Hashable, _Recording | None] | None] = (
+    WeakKeyDictionary()
+)
+"""Of a model; None where recording failed."""
 
 
 def _records(device: torch.device) -> bool:

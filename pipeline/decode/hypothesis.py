@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
+
+COLDEST = 1e-6
+"""Temperature below which logits leave float32."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,22 @@ class Sampling:
     top_p: float = 1.0
     """Only the likeliest tokens that together reach this probability (Holtzman et al. 2020)."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no token can be drawn by.
+
+        Raises:
+            ConfigError: a temperature or a share that is not positive, or a top_k below 0.
+        """
+        if not COLDEST <= self.temperature < math.inf:
+            raise ConfigError(
+                f"Sampling: temperature = {self.temperature} must be a number from {COLDEST} up; "
+                "for the likeliest token at every step, use beam = 1 without sampling"
+            )
+        if self.top_k < 0:
+            raise ConfigError(f"Sampling: top_k = {self.top_k} must be 1 or more, or 0 for all")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"Sampling: top_p = {self.top_p} must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ class Rules:
                 scores_RV[:, last].masked_fill_(follows, -torch.inf)
         if past_RT.shape[1] <= limits.min_len:
             scores_RV[:, limits.eos] = -torch.inf
-        if limits.ngram_block > 0 and limits.eos not in limits.banned:
+        # The end token may have to wait; with it and these gone, is a token sure to be left?
+        forbidden = len(self.banned) + len(self.runs) + 1
+        scarce = limits.ngram_block > 0 or forbidden >= scores_RV.shape[1]
+        if scarce and limits.eos not in limits.banned:
             # Where nothing at all is allowed, the caption ends: there is always one.
             stuck = scores_RV.amax(1) == -torch.inf
             scores_RV[:, limits.eos] = torch.where(stuck, ending, scores_RV[:, limits.eos])

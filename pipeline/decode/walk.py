@@ -123,6 +123,8 @@ def _walk(
     """The likeliest tokens, or random ones."""
     (count, width), device = uniform_BNT.shape[:2], memory.tokens_BSD.device
     rules, departures, few = Rules(limits, device), Departures(count), stride(device)
+    # Every seed is drawn by the same work: its numbers are given.
+    drawing = sampling and replace(sampling, seed=0)
     state = model.init_state(memory, width, limits.max_len)
     rows = _Rows.start(uniform_BNT, limits)
     results = _Rows.start(uniform_BNT, limits)
@@ -136,7 +138,7 @@ def _walk(
                 _advance(rows, logits, rules, sampling, step)
             return rows, state
 
-        key = ("walk", limits, sampling, first)
+        key = ("walk", limits, drawing, first)
         rows, state = captured(model, key, run, (rows, state), device)
         kept = departures.staying(~rows.ended_BN.all(1))
         if kept is not None:

@@ -22,7 +22,7 @@ LEGEND = (120, 10)
 LEVELS = (0.0, 0.33, 0.66, 1.0)
 TINTS = ((120, 0, 0), (190, 20, 20), (255, 100, 0), (255, 230, 60))
 COVERS = (0.0, 0.2, 0.42, 0.55)
-LIGHTS = (0.35, 0.55, 0.85, 1.0)
+LIGHTS = (0.45, 0.62, 0.88, 1.0)
 PEAK_OVER_UNIFORM = 3.0
 """A map whose peak is below this many times the uniform share is not stretched to full heat, so
 that looking everywhere does not seem like looking somewhere."""

@@ -13,11 +13,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
-from pipeline.models.attention import BeamCache, attend
-from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.attending import AttendingDecoder, AttendingState
+from pipeline.models.attention import attend
+from pipeline.models.captioner import Layout, Memory, State, Teaching
 from pipeline.models.dropout import Dropout
-from pipeline.models.gpt import GPTState
 from pipeline.models.linear import Linear, linear
 
 
@@ -74,7 +73,7 @@ class Layer(nn.Module):
         return out
 
 
-class BertDecoder(Decoder):
+class BertDecoder(AttendingDecoder):
     """Memory to captions, a token at a time."""
 
     def __init__(
@@ -110,10 +109,7 @@ class BertDecoder(Decoder):
         Raises:
             ConfigError: heads that do not divide the width.
         """
-        super().__init__()
-        if width % heads:
-            raise ConfigError(f"decoder heads = {heads} do not divide width = {width}")
-        self.heads, self.positions = heads, positions
+        super().__init__(width, heads, positions)
         self.embed = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(positions, width)
         self.norm = nn.LayerNorm(width, eps)
@@ -135,13 +131,6 @@ class BertDecoder(Decoder):
         """The encoder's tokens as they are."""
         return Memory(tokens_BSC)
 
-    def _check_length(self, tokens: int) -> None:
-        if tokens > self.positions:
-            raise ConfigError(
-                f"captions of {tokens} tokens: the decoder has {self.positions} positions; "
-                "lower max_len"
-            )
-
     def _logits(self, x: Tensor) -> Tensor:
         up = linear(x, self.transform.weight, self.transform.bias, "gelu")
         return linear(self.transform_norm(up), self.embed.weight, self.out_bias)
@@ -155,7 +144,7 @@ class BertDecoder(Decoder):
             ConfigError: captions longer than the decoder's positions.
         """
         pictures, captions, steps = captions_BCT.shape
-        self._check_length(steps)
+        self.check_length(steps)
         words = self.embed(captions_BCT.flatten(0, 1)) + self.position.weight[:steps]
         x, looks = self.drop(self.norm(words)), []
         for layer in self._layers():
@@ -170,25 +159,16 @@ class BertDecoder(Decoder):
         logits = self._logits(x.view(*captions_BCT.shape, -1)[at_BCT])
         return Teaching(logits, torch.stack(looks).mean(0) if attention else None)
 
-    def init_state(self, memory: Memory, width: int, max_len: int) -> GPTState:
-        """`width` rows a picture, caches for `max_len` tokens.
+    def memory_keys_values(self, memory: Memory) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer; see `AttendingDecoder`."""
+        return [layer.cross.keys_values(memory.tokens_BSD) for layer in self._layers()]
 
-        Raises:
-            ConfigError: more tokens than the decoder has positions.
-        """
-        self._check_length(max_len)
-        tokens = memory.tokens_BSD
-        pairs = [layer.cross.keys_values(tokens) for layer in self._layers()]
-        size = self.embed.embedding_dim // self.heads
-        past = BeamCache.empty(tokens, len(pairs), len(tokens), width, max_len, self.heads, size)
-        return GPTState(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), past)
-
-    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, GPTState]:
+    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, AttendingState]:
         """One token [B * W] further; uses up the state given (its caches are written on).
 
         `state.attention` is the mean over heads and layers.
         """
-        assert isinstance(state, GPTState)
+        assert isinstance(state, AttendingState)
         past, looks = state.past, []
         words = self.norm(self.embed(tokens) + self.position.weight[past.length])
         x = words.unflatten(0, (-1, past.width))  # [B, W, D]: a picture's beams are its queries

@@ -7,15 +7,15 @@ Letters as in `captioner.py`; h is heads, d a head's width, R rows (B * W), P pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
-from pipeline.models.attention import BeamCache, attend
-from pipeline.models.captioner import Decoder, Layout, Memory, State, Teaching
+from pipeline.models.attending import AttendingDecoder, AttendingState
+from pipeline.models.attention import attend
+from pipeline.models.captioner import Layout, Memory, State, Teaching
 from pipeline.models.dropout import Dropout
 from pipeline.models.linear import Activation, Linear, linear
 
@@ -59,26 +59,6 @@ class Block(nn.Module):
         return out
 
 
-@dataclass(frozen=True)
-class GPTState:
-    """Cross-attention's keys and values once a picture, the past once a beam."""
-
-    keys: tuple[Tensor, ...]
-    """[B, h, S, d] of each layer."""
-    values: tuple[Tensor, ...]
-    past: BeamCache
-    attention: Tensor | None = None
-
-    def select(self, rows: Tensor) -> GPTState:
-        """Keep rows [K * W]; keys and values are copied only when pictures leave."""
-        keys, values, width = self.keys, self.values, self.past.width
-        if len(rows) != len(keys[0]) * width:
-            kept = rows[::width] // width
-            keys = tuple(k.index_select(0, kept) for k in keys)
-            values = tuple(v.index_select(0, kept) for v in values)
-        return GPTState(keys, values, self.past.select(rows))
-
-
 class _Packing:
     """The positions worth computing: each caption's, up to the last that is asked for."""
 
@@ -101,7 +81,7 @@ class _Packing:
         return whole.index_copy(0, self.places, x)
 
 
-class GPTDecoder(Decoder):
+class GPTDecoder(AttendingDecoder):
     """Memory to captions, a token at a time."""
 
     def __init__(
@@ -142,13 +122,7 @@ class GPTDecoder(Decoder):
         Raises:
             ConfigError: heads that do not divide the width.
         """
-        super().__init__()
-        if width % heads:
-            raise ConfigError(
-                f"decoder heads = {heads} do not divide width = {width}; "
-                f"such as heads = {max(1, width // 64)}"
-            )
-        self.heads, self.positions = heads, positions
+        super().__init__(width, heads, positions)
         self.bridge: nn.Module
         self.place: nn.Parameter | None = None
         if bridge == "norm":
@@ -185,13 +159,6 @@ class GPTDecoder(Decoder):
             tokens = self.drop(tokens + self.place)
         return Memory(tokens)
 
-    def _check_length(self, tokens: int) -> None:
-        if tokens > self.positions:
-            raise ConfigError(
-                f"captions of {tokens} tokens: the decoder has {self.positions} positions; "
-                "lower max_len (max_caption_tokens in training), or train with more positions"
-            )
-
     def teach(
         self, memory: Memory, captions_BCT: Tensor, at_BCT: Tensor, attention: bool = False
     ) -> Teaching:
@@ -205,7 +172,7 @@ class GPTDecoder(Decoder):
             ConfigError: captions longer than the decoder's positions.
         """
         pictures, captions, steps = captions_BCT.shape
-        self._check_length(steps)
+        self.check_length(steps)
         plan = _Packing(at_BCT)
         x = self.embed(plan.pack(captions_BCT.flatten())) + self.position(plan.places % steps)
         x, looks = self.drop(x), []
@@ -231,32 +198,16 @@ class GPTDecoder(Decoder):
         logits = linear(self.norm(x[plan.asked]), self.embed.weight)
         return Teaching(logits, torch.stack(looks).mean(0) if attention else None)
 
-    def init_state(self, memory: Memory, width: int, max_len: int) -> GPTState:
-        """`width` rows a picture, caches for `max_len` tokens.
+    def memory_keys_values(self, memory: Memory) -> list[tuple[Tensor, Tensor]]:
+        """Of each block; see `AttendingDecoder`."""
+        return [block.memory_keys_values(memory.tokens_BSD) for block in self._blocks()]
 
-        Raises:
-            ConfigError: more tokens than the decoder has positions.
-        """
-        self._check_length(max_len)
-        tokens = memory.tokens_BSD
-        pairs = [block.memory_keys_values(tokens) for block in self._blocks()]
-        past = BeamCache.empty(
-            tokens,
-            len(pairs),
-            len(tokens),
-            width,
-            max_len,
-            self.heads,
-            tokens.shape[-1] // self.heads,
-        )
-        return GPTState(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), past)
-
-    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, GPTState]:
+    def step(self, tokens: Tensor, state: State, attention: bool) -> tuple[Tensor, AttendingState]:
         """One token [B * W] further; uses up the state given (its caches are written on).
 
         `state.attention` is the mean over heads and layers.
         """
-        assert isinstance(state, GPTState)
+        assert isinstance(state, AttendingState)
         past, looks = state.past, []
         x = self.embed(tokens) + self.position.weight[past.length]
         for layer, block in enumerate(self._blocks()):

@@ -177,6 +177,7 @@ def _attach(tracker: Tracker, candidate: ModelVersion, case: Case, decision: Dec
             "checkpoint": case.checkpoint.fingerprint,
             "score_card": case.card.model_dump_json(),
             "beam": case.config.score.beam,
+            "dtype": case.config.score.dtype,
             "cider": round(case.card.metrics["cider"], 3),
             "promoted": decision.promoted,
             "reason": decision.reason,

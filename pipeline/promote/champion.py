@@ -19,7 +19,7 @@ def champion_scores(
     """The champion's corpus scores (x100) that may be compared with the candidate's `card`.
 
     Its own card serves if it was made on the same references, with the same metric
-    signature and beams. Otherwise the champion is scored again on the same shards.
+    signature, beams and type of number. Otherwise the champion is scored again on the same shards.
 
     Raises:
         ModelError: the champion cannot be loaded.
@@ -30,6 +30,7 @@ def champion_scores(
         own is not None
         and (own.references, own.signature) == (card.references, card.signature)
         and champion.tags.get("captionmill.beam") == str(config.score.beam)
+        and champion.tags.get("captionmill.dtype", "float32") == config.score.dtype
     )
     if own is not None and same:
         return own.metrics
@@ -52,6 +53,7 @@ def rescore(
         "references": card.references,
         "signature": card.signature,
         "beam": config.score.beam,
+        "dtype": config.score.dtype,
     }
     kept = work / "promote" / "rescored" / f"{storage.fingerprint(wanted)}.json"
     if kept.exists():
@@ -64,6 +66,7 @@ def rescore(
     predictor = load_directory(
         champion.directory,
         device=config.device,
+        dtype=config.score.dtype,
         ref=champion.ref,
         name=champion.name,
         version=str(champion.version),

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.json_text import check_characters, decode_text, kind, parse_json
 
 ImageId = int | str
-
-_KINDS = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "a boolean"}
 
 
 @dataclass(frozen=True)
@@ -38,24 +37,7 @@ class JsonFile:
             data = path.read_bytes()
         except OSError as reason:
             raise error(f"cannot read {path}: {reason.strerror}") from None
-        try:
-            value = json.loads(data.decode("utf-8-sig"))
-        except UnicodeDecodeError as reason:
-            line = data.count(b"\n", 0, reason.start) + 1
-            raise error(
-                f"{path}, line {line}: byte {data[reason.start]:#04x} is not UTF-8; "
-                "save the file as UTF-8"
-            ) from None
-        except json.JSONDecodeError as reason:
-            lines = reason.msg == "Extra data" and reason.lineno == 2
-            hint = "; is it JSON Lines? One JSON value is needed" if lines else ""
-            raise error(
-                f"{path}, line {reason.lineno}, column {reason.colno}: not JSON: "
-                f"{reason.msg[0].lower()}{reason.msg[1:]}{hint}"
-            ) from None
-        except (ValueError, RecursionError) as reason:  # numbers of thousands of digits; depth
-            told = "nested too deeply" if isinstance(reason, RecursionError) else str(reason)
-            raise error(f"{path}: not JSON that can be read: {told}") from None
+        value = parse_json(decode_text(data, path, error), path, error)
         return cls(path, value, hashlib.sha256(data).hexdigest(), error)
 
     def refuse(self, message: str) -> DataError:
@@ -107,19 +89,7 @@ class JsonFile:
         return self._whole(place, "file_name", value) if isinstance(value, str) else None
 
     def _whole(self, place: str, key: str, text: str) -> str:
-        try:
-            text.encode()
-        except UnicodeEncodeError as reason:
-            half = ord(text[reason.start])
-            raise self.refuse(
-                f"{place}.{key} holds \\u{half:04x}, half of a character (a cut emoji?); remove it"
-            ) from None
-        return text
-
-
-def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
-    return _KINDS.get(type(value), "a number")
+        return check_characters(text, f"{self.path}: {place}.{key}", self.error)
 
 
 def shown(value: Any) -> str:

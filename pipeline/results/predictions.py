@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PredictionsError
-from pipeline.results.json_file import ImageId, JsonFile, kind, same_id
+from pipeline.json_text import kind
+from pipeline.results.json_file import ImageId, JsonFile, same_id
 from pipeline.results.references import ReferenceCaptions, named
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.results.json_file import ImageId, JsonFile, kind, same_id, shown
+from pipeline.json_text import kind
+from pipeline.results.json_file import ImageId, JsonFile, same_id, shown
 
 NAMED = 5
 """Images that a message names before it says how many more there are."""

@@ -37,7 +37,8 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
     """Caption `score.split` with a checkpoint and score it; recognised when already done.
 
     Raises:
-        ConfigError: the shard set has no such split, or METEOR is asked for and Java is missing.
+        ConfigError: the shard set has no such split, the device does not calculate in
+            `score.dtype`, or METEOR is asked for and Java is missing.
         DataError: the stored document frequencies cannot be read.
         ModelError: the checkpoint cannot be loaded.
         BusyError: another run is scoring the same thing.
@@ -54,7 +55,11 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
         storage.remove_temporaries(directory)
         settings = config.score
         predictor = load_directory(
-            Path(checkpoint.path), device=config.device, ref=checkpoint.path, name="candidate"
+            Path(checkpoint.path),
+            device=config.device,
+            dtype=settings.dtype,
+            ref=checkpoint.path,
+            name="candidate",
         )
         evaluation = evaluate_captioner(
             predictor,

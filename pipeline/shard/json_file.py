@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import AnnotationError
-from pipeline.shard.row import parse_json, read_text
+from pipeline.json_text import kind as kind_of
+from pipeline.shard.row import parse_row, read_text
 
 
 class JsonFile:
@@ -19,14 +20,14 @@ class JsonFile:
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
         self._first: dict[tuple[str, Any], str] = {}
-        self.tree = parse_json(read_text(path), path)
+        self.tree = parse_row(read_text(path), path)
 
     def entries(self, key: str, *others: str) -> list[Any]:
         """The list at `key` of the whole; `others` are further keys it must have."""
         if not isinstance(self.tree, dict):
             wanted = " and ".join(f"`{name}`" for name in sorted((key, *others), reverse=True))
             raise AnnotationError(
-                f"{self.path} must hold an object with {wanted}, not a {_kind(self.tree)}"
+                f"{self.path} must hold an object with {wanted}, not {kind_of(self.tree)}"
             )
         return self.entries_in(str(self.path), self.tree, key)
 
@@ -40,14 +41,14 @@ class JsonFile:
         value: Any = entry[key]
         if not isinstance(value, list):
             raise AnnotationError(
-                f"{self._at(place)}: `{key}` must be a list, not a {_kind(value)}"
+                f"{self._at(place)}: `{key}` must be a list, not {kind_of(value)}"
             )
         return value
 
     def value(self, place: str, entry: Any, key: str, kind: type) -> Any:
         """The text or whole number at `key` of an object."""
         if not isinstance(entry, dict):
-            raise AnnotationError(f"{self.path}: {place} must be an object, not a {_kind(entry)}")
+            raise AnnotationError(f"{self.path}: {place} must be an object, not {kind_of(entry)}")
         if key not in entry:
             raise AnnotationError(f"{self.path}: {place} has no key `{key}`; is it {self.what}?")
         value = entry[key]
@@ -67,8 +68,3 @@ class JsonFile:
 
     def _at(self, place: str) -> str:
         return place if place == str(self.path) else f"{self.path}: {place}"
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "object", list: "list", str: "text", type(None): "null", bool: "true or false"}
-    return names.get(type(value), "number")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import AnnotationError
 from pipeline.shard.grouping import group, text_entries
-from pipeline.shard.row import Row, parse_json, read_text
+from pipeline.shard.row import Row, parse_row, read_text
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
@@ -25,7 +25,7 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        value = parse_json(line, path, number)
+        value = parse_row(line, path, number)
         if not isinstance(value, dict):
             raise AnnotationError(f"{path}, line {number}: not an object but {line.strip():.80}")
         yield number, value

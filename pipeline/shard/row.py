@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from pipeline.errors import AnnotationError
+from pipeline.json_text import check_characters, decode_text, parse_json
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -72,49 +73,22 @@ def read_text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise AnnotationError(f"cannot read the captions file {path}: {error.strerror}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise AnnotationError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; "
-            "save the file as UTF-8"
-        ) from None
+    return decode_text(data, path, AnnotationError)
 
 
-def parse_json(text: str, path: Path, line: int | None = None) -> Any:
+def parse_row(text: str, path: Path, line: int | None = None) -> Any:
     """The JSON value; `line` is where `text` stands, for a file with a value a line.
 
     Raises:
         AnnotationError: it is not JSON, or holds NaN or Infinity; names the line.
     """
-    where = f"{path}, line {line}" if line is not None else str(path)
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        if line is None:
-            where = f"{path}, line {error.lineno}"
-        raise AnnotationError(
-            f"{where}, column {error.colno}: not JSON: {error.msg[0].lower() + error.msg[1:]}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise AnnotationError(f"{where}: not JSON: {reason}") from None
+    return parse_json(text, path, AnnotationError, line=line, decoder=_DECODER)
 
 
 def check_caption(caption: str, path: Path, place: str) -> str:
-    """`caption`, unless it holds half a character, which no tokenizer and no file can write.
+    """`caption`, unless it holds half a character.
 
     Raises:
-        AnnotationError: it does (a cut emoji leaves half of a surrogate pair).
+        AnnotationError: it does.
     """
-    if not caption.isascii():
-        try:
-            caption.encode()
-        except UnicodeEncodeError as error:
-            half = ord(caption[error.start])
-            raise AnnotationError(
-                f"{path}, {place}: the caption holds \\u{half:04x}, half of a character (a cut "
-                "emoji?); remove it"
-            ) from None
-    return caption
+    return check_characters(caption, f"{path}, {place}: the caption", AnnotationError)

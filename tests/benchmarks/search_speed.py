@@ -3,11 +3,12 @@
     python tests/benchmarks/search_speed.py [--beams 1 3 5] [--rounds 7] [--dtype bfloat16]
     python tests/benchmarks/search_speed.py --device cuda       # ViT-B/16, batch 256, bf16
     python tests/benchmarks/search_speed.py --captioner DIR --images DIR    # trained weights
+    python tests/benchmarks/search_speed.py --growth            # with beams and length
 
 Without a captioner: ViT-S/16 + 6 GPT layers of width 384, vocabulary 10,000, random weights, 20
 forced tokens. Rounds alternate, figures are medians, ratios are medians of each round's ratio.
 The bound is what the same floating-point operations take at the rate at which transformers runs
-the encoder. Needs the dev extra.
+the encoder. In bfloat16 on a CPU, ours in float32 takes its turn too. Needs the dev extra.
 """
 
 from __future__ import annotations
@@ -18,136 +19,24 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from captioning_pair import (
+    BOS,
+    EOS,
+    PAD,
+    Pair,
+    decoder_operations,
+    encoder_operations,
+    random_pair,
+    trained_pair,
+)
 from torch.nn import functional as F
-from transformers_twin import Twin
 
-from pipeline import images as picture
-from pipeline.decode import Hypothesis, Limits, search
-from pipeline.models.build import build
-from pipeline.models.captioner import Captioner, Memory
-from pipeline.models.linear import lay_out_for_inference, linear
-from pipeline.predict import load_captioner
-
-BOS, EOS, PAD = 1, 2, 0
-SMALL, BASE = (384, 6), (768, 12)
-VOCABULARY = 10_000
-
-
-@dataclass
-class Pair:
-    """Both models and what they caption."""
-
-    ours: Captioner
-    theirs: Twin
-    architecture: dict[str, Any]
-    limits: Limits
-    images: Tensor
-
-    @torch.inference_mode()
-    def encode(self) -> Tensor:
-        return self.ours.memory(self.ours.features(self.images)).tokens_BSD
-
-    @torch.inference_mode()
-    def caption(self, beam: int) -> list[list[Hypothesis]]:
-        memory = self.ours.memory(self.ours.features(self.images))
-        return search(self.ours, memory, self.limits, beam=beam)
-
-    @torch.inference_mode()
-    def generate(self, beam: int) -> list[tuple[int, ...]]:
-        return self.theirs.generate(self.images, beam)
-
-    @torch.inference_mode()
-    def encode_theirs(self) -> Tensor:
-        return self.theirs.encode(self.images)
-
-
-def random_pair(options: argparse.Namespace) -> Pair:
-    width, heads = BASE if options.device == "cuda" else SMALL
-    architecture: dict[str, Any] = {
-        "encoder": {
-            "name": "vit",
-            "train": "none",
-            "patch": 16,
-            "depth": 12,
-            "width": width,
-            "heads": heads,
-            "mlp": 4 * width,
-        },
-        "decoder": {
-            "kind": "gpt",
-            "width": width,
-            "layers": 6,
-            "heads": heads,
-            "positions": 128,
-            "bridge": "plain",
-        },
-        "vocabulary": VOCABULARY,
-        "size": 224,
-    }
-    torch.manual_seed(0)
-    limits = Limits(BOS, EOS, PAD, max_len=options.tokens, min_len=options.tokens)
-    images = torch.randn(options.batch, 3, 224, 224)
-    return _pair(build(architecture), architecture, limits, images, options)
-
-
-def trained_pair(options: argparse.Namespace) -> Pair:
-    """A captioner of a ViT and a GPT decoder, with its own settings."""
-    predictor = load_captioner(options.captioner, device="cpu")
-    paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in {".jpg", ".png"})
-    pixels = torch.stack([predictor.pixels(path) for path in paths[: options.batch]])
-    images = picture.normalise(pixels, predictor.transform)
-    saved = predictor.saved
-    return _pair(saved.model, saved.architecture, predictor.limits, images, options)
-
-
-def _pair(
-    model: Captioner,
-    architecture: dict[str, Any],
-    limits: Limits,
-    images: Tensor,
-    options: argparse.Namespace,
-) -> Pair:
-    dtype = getattr(torch, options.dtype)
-    twin = Twin(model, architecture, limits)
-    twin.model.to(options.device, dtype)
-    model.to(options.device, dtype).eval()
-    if options.device == "cpu":
-        lay_out_for_inference(model)
-    return Pair(model, twin, architecture, limits, images.to(options.device, dtype))
-
-
-# Floating-point operations ---------------------------------------------------------------------
-
-
-def encoder_operations(architecture: dict[str, Any]) -> float:
-    """Of a picture; a multiplication and an addition count as two."""
-    settings = architecture["encoder"]
-    width, mlp, depth = settings["width"], settings["mlp"], settings["depth"]
-    patches = (architecture["size"] // settings["patch"]) ** 2
-    tokens = patches + 1
-    block = tokens * width * (4 * width + 2 * mlp) + 2 * tokens * tokens * width
-    return 2.0 * (depth * block + patches * width * 3 * settings["patch"] ** 2)
-
-
-def decoder_operations(architecture: dict[str, Any], beam: int, tokens: float) -> float:
-    """Of a picture whose `beam` captions have `tokens` tokens each."""
-    settings, source = architecture["decoder"], architecture["encoder"]
-    width, layers = settings["width"], settings["layers"]
-    mlp = settings.get("mlp") or 4 * width
-    places = (architecture["size"] // source["patch"]) ** 2 + 1
-    once = layers * places * width * 2 * width
-    token = layers * width * (6 * width + 2 * mlp) + width * architecture["vocabulary"]
-    looks = layers * 2 * width * (places + tokens / 2)
-    return 2.0 * (once + beam * tokens * (token + looks))
-
-
-# Measuring ---------------------------------------------------------------------------------------
+from pipeline.decode import Limits, search
+from pipeline.models.captioner import Memory
+from pipeline.models.linear import linear
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
@@ -192,14 +81,14 @@ def compare(pair: Pair, options: argparse.Namespace) -> None:
     for beam in options.beams:
         tokens = statistics.mean(len(h[0].tokens) for h in pair.caption(beam))
         work = operations + count * decoder_operations(pair.architecture, beam, tokens)
-        mine, others, encoding = alternating(
-            [
-                lambda beam=beam: pair.caption(beam),  # type: ignore[misc]
-                lambda beam=beam: pair.generate(beam),  # type: ignore[misc]
-                pair.encode_theirs,
-            ],
-            options,
-        )
+        runs: list[Callable[[], object]] = [
+            lambda beam=beam: pair.caption(beam),  # type: ignore[misc]
+            lambda beam=beam: pair.generate(beam),  # type: ignore[misc]
+            pair.encode_theirs,
+        ]
+        if pair.single is not None:
+            runs.append(lambda beam=beam: pair.caption_single(beam))  # type: ignore[misc]
+        mine, others, encoding, *single = alternating(runs, options)
         bound = [taken * work / operations for taken in encoding]
         print(
             f"beam {beam}: ours {count / middle(mine):.1f} img/s, generate {count / middle(others):.1f}, "
@@ -207,6 +96,11 @@ def compare(pair: Pair, options: argparse.Namespace) -> None:
             f"{100 * ratio(bound, mine):.0f} % of it, generate at {100 * ratio(bound, others):.0f} %; "
             f"{tokens:.1f} tokens, {same_captions(pair, beam)}"
         )
+        for taken in single:
+            print(
+                f"beam {beam}: ours in float32 {count / middle(taken):.1f} img/s, "
+                f"{options.dtype} {ratio(taken, mine):.2f} times as fast"
+            )
 
 
 def roofline(pair: Pair, options: argparse.Namespace) -> None:
@@ -248,7 +142,10 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
 
 
 def growth(pair: Pair, options: argparse.Namespace) -> None:
-    """The time for the batch as beams and captions grow, the encoder's share told apart."""
+    """The time for the batch as beams and captions grow, beside growth in proportion.
+
+    Keys and values of the memory, computed once whatever follows, are taken out first.
+    """
     with torch.inference_mode():
         memory = pair.ours.memory(pair.ours.features(pair.images))
 
@@ -256,16 +153,28 @@ def growth(pair: Pair, options: argparse.Namespace) -> None:
         limits = Limits(BOS, EOS, PAD, max_len=tokens, min_len=tokens)
         return lambda: search(pair.ours, memory, limits, beam=beam)
 
-    grid = [(1, 20), (2, 20), (4, 20), (8, 20), (16, 20), (3, 10), (3, 20), (3, 40), (3, 80)]
-    encoding, *searching = alternating([pair.encode, *(run(*cell) for cell in grid)], options)
-    cells = (
-        f"{beam} x {tokens}: {1000 * statistics.median(taken):.0f}"
-        for (beam, tokens), taken in zip(grid, searching, strict=True)
-    )
+    @torch.inference_mode()
+    def start() -> object:
+        return pair.ours.init_state(memory, 1, 1)
+
+    most = pair.architecture["decoder"]["positions"]
+    beams, lengths = (1, 2, 4, 8, 16), [tokens for tokens in (10, 20, 40, 80) if tokens <= most]
+    grid = [(beam, 20) for beam in beams] + [(3, tokens) for tokens in lengths]
+    once, *searching = alternating([start, *(run(*cell) for cell in grid)], options)
+    middle = [statistics.median(taken) - statistics.median(once) for taken in searching]
     print(
-        f"ms for {len(pair.images)} pictures, encoder {1000 * statistics.median(encoding):.0f}; "
-        f"search by beam x tokens: {', '.join(cells)}"
+        f"search for {len(pair.images)} pictures without its start of "
+        f"{1000 * statistics.median(once):.0f} ms; x: beside growth in proportion"
     )
+    for what, sizes, taken in (
+        ("beams, 20 tokens", beams, middle[: len(beams)]),
+        ("tokens, beam 3", lengths, middle[len(beams) :]),
+    ):
+        cells = (
+            f"{size}: {1000 * t:.0f} ms ({t / taken[0] * sizes[0] / size:.2f} x)"
+            for size, t in zip(sizes, taken, strict=True)
+        )
+        print(f"  {what}: {', '.join(cells)}")
 
 
 def products(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ class StubCaptioner:
     model_version: str = "3"
     fingerprint: str = "feedfacefeedface"
     device: str = "cpu"
+    dtype: str = "torch.float32"
     transform: Transform = field(default_factory=lambda: Transform(size=16))
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     seconds: float = 0.0

@@ -360,6 +360,7 @@ def test_a_table_is_of_one_model_and_recipe(
             r"model: captioner 3 .*, not captioner 4",
         ),
         (stub(transform=Transform(size=32)), {}, "transform: "),
+        (stub(dtype="torch.bfloat16"), {}, "dtype: float32, not bfloat16"),
         (stub(), {"batch_size": 5}, "batch_size: 3, not 5"),
         (stub(), {"beam": 2}, "generation: .*'beam': 3.*, not .*'beam': 2"),
         (stub(), {"max_bytes": 7}, "max_bytes: 67108864, not 7"),

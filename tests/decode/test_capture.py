@@ -43,15 +43,19 @@ def recordings(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-@pytest.mark.parametrize("how", [{"beam": 1}, {"beam": 3}, {"beam": 1, "sampling": Sampling()}])
-def test_recorded_searches_find_the_same(kind, how, recordings, monkeypatch):
+def tiny(kind: str) -> Captioner:
     torch.manual_seed(3)
     decoder = DECODERS[kind](16, Layout(0, 2, 3), 25, **SETTINGS[kind])
     for name, parameter in decoder.named_parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.5 if name.startswith("embed") else 0.3)
-    model = Captioner(torch.nn.Identity(), decoder).eval()
+    return Captioner(torch.nn.Identity(), decoder).eval()
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+@pytest.mark.parametrize("how", [{"beam": 1}, {"beam": 3}, {"beam": 1, "sampling": Sampling()}])
+def test_recorded_searches_find_the_same(kind, how, recordings, monkeypatch):
+    model = tiny(kind)
     batches = [Memory(torch.randn(size, 6, 16)) for size in (8, 8, 8, 5, 8, 5, 5)]
     plain = [search(model, memory, LIMITS, **how) for memory in batches]
     assert recordings["recorded"] == 0
@@ -81,3 +85,35 @@ def test_other_weights_are_recorded_anew(recordings, monkeypatch):
         after = capture.captured(model, "key", run, given, torch.device("cpu"))[0]
     torch.testing.assert_close(after, model.bias.expand(3, -1))
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_where_recording_fails_the_search_goes_on_and_says_so_once(beam, monkeypatch, capsys):
+    attempts = []
+
+    def refuse(run, given):
+        attempts.append(1)
+        run(given)  # a recording may fail at its end, after all was written once
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA's advice")
+
+    model, batches = tiny("gpt"), [Memory(torch.randn(size, 6, 16)) for size in (6, 6, 6, 4, 4)]
+    plain = [search(model, memory, LIMITS, beam=beam) for memory in batches]
+    monkeypatch.setattr(capture, "_record", refuse)
+    monkeypatch.setattr(capture, "_records", lambda _device: True)
+    assert [search(model, memory, LIMITS, beam=beam) for memory in batches] == plain
+    assert len(attempts) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].endswith("goes on slower: operation not permitted when stream is capturing")
+
+
+def test_every_seed_uses_the_same_recording(recordings, monkeypatch):
+    model, memory = tiny("gpt"), Memory(torch.randn(6, 6, 16))
+    seeds = [Sampling(seed=seed) for seed in range(4)]
+    plain = [search(model, memory, LIMITS, beam=1, sampling=sampling) for sampling in seeds]
+    monkeypatch.setattr(capture, "_records", lambda _device: True)
+    monkeypatch.setattr("pipeline.decode.walk.stride", lambda _device: LIMITS.max_len)
+    found = [search(model, memory, LIMITS, beam=1, sampling=sampling) for sampling in seeds]
+    for expected, one in zip(plain, found, strict=True):
+        assert [h[0].tokens for h in one] == [h[0].tokens for h in expected]
+    assert recordings == {"recorded": 1, "repeated": 3}

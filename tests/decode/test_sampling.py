@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.decode import Limits, Sampling, search
+from pipeline.errors import ConfigError
 from pipeline.models.captioner import Memory
 
 BOS, EOS, PAD = 1, 2, 0
@@ -132,3 +133,36 @@ def test_the_ends_of_the_unit_interval_draw_tokens_that_have_a_chance(uniform):
     scores = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]])
     [[token]] = _draw(scores[None], torch.tensor([[uniform]], dtype=torch.float64), Sampling())
     assert int(token) in (1, 3)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(1e-6)])
+def test_at_their_narrowest_the_settings_leave_the_likeliest_token(sampling):
+    memory = logits(10)
+    greedy = search(Model(), memory, LIMITS, beam=1)
+    drawn = search(Model(), memory, LIMITS, beam=1, sampling=sampling)
+    assert [h[0].tokens for h in drawn] == [h[0].tokens for h in greedy]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(top_k=99), Sampling(top_p=1.0), Sampling(top_k=9)])
+def test_at_their_widest_they_leave_every_token(sampling):
+    memory = logits(10)
+    free = search(Model(), memory, LIMITS, beam=1, sampling=Sampling(), candidates=400)
+    drawn = search(Model(), memory, LIMITS, beam=1, sampling=sampling, candidates=400)
+    for one, other in zip(free, drawn, strict=True):
+        assert {h.tokens[0] for h in one} == {h.tokens[0] for h in other}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": 0.0}, "temperature = 0.0 .*beam = 1 without sampling"),
+        ({"temperature": float("nan")}, "temperature = nan"),
+        ({"temperature": float("inf")}, "temperature = inf"),
+        ({"top_k": -1}, "top_k = -1 .*0 for all"),
+        ({"top_p": 0.0}, "top_p = 0.0"),
+        ({"top_p": 1.5}, "top_p = 1.5 .*at most 1"),
+    ],
+)
+def test_settings_that_nothing_can_be_drawn_by(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**wrong)

@@ -189,3 +189,25 @@ def test_where_every_word_is_used_up_the_caption_ends(beam):
 def test_no_pictures_no_captions(beam):
     limits = Limits(BOS, EOS, PAD, BANNED, max_len=8)
     assert search(TableModel(), memory_of(0, seed=4), limits, beam=beam) == []
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(BOS, EOS, PAD, (*BANNED, 3, 4, 5), max_len=8),
+        Limits(BOS, EOS, PAD, (*BANNED, 3, 4), max_len=8, min_len=6, banned_runs=((5, 5),)),
+    ],
+)
+def test_where_every_word_is_banned_the_caption_ends(beam, limits):
+    for hypotheses in search(TableModel(), memory_of(6, seed=4), limits, beam=beam):
+        assert hypotheses[0].tokens in {(EOS,), (5, EOS)}
+        assert math.isfinite(hypotheses[0].score)
+
+
+def test_more_beams_than_there_are_words_or_captions():
+    limits = Limits(BOS, EOS, PAD, BANNED, max_len=2)
+    for hypotheses in search(TableModel(), memory_of(6, seed=3), limits, beam=64, candidates=64):
+        # Three words, then any of them or the end: the end alone may not come first.
+        assert len({h.tokens for h in hypotheses}) == len(hypotheses) == 3 * 4
+        assert all(math.isfinite(h.score) for h in hypotheses)

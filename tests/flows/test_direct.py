@@ -36,3 +36,20 @@ def test_programs_are_asked_for_only_where_they_are_needed() -> None:
     direct.check_scoring(load_config(None))
     with pytest.raises(ConfigError, match="METEOR"):
         direct.check_scoring(load_config(None, ["score.meteor=true"]))
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [("retrain", "score.dtype"), ("demo", "score.dtype"), ("demo", "caption.dtype")],
+)
+def test_a_type_of_number_that_the_device_lacks_stops_a_chain_before_any_work(
+    command: str, setting: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    chosen = ["--set", f"{setting}=float16", "--set", "device=cpu"]
+    result = CliRunner().invoke(cli.main, [command, *chosen, "--work", str(work)])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: dtype = 'float16' is not for device cpu: choose float32 or bfloat16\n"
+    )
+    assert not work.exists()

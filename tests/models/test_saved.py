@@ -9,8 +9,10 @@ from PIL import Image
 from pipeline import storage
 from pipeline.config_model import GenerationConfig
 from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
+from pipeline.images import Transform
+from pipeline.models.build import build
 from pipeline.models.saved import SavedCaptioner, model_fingerprint
-from pipeline.predict import choose_device, load_captioner, parse_ref
+from pipeline.predict import Predictor, choose_device, load_captioner, parse_ref
 from pipeline.text import Tokenizer
 
 
@@ -146,5 +148,35 @@ def test_it_captions_in_half_precision_much_alike(directory):
     for one, other in zip(whole.caption_pixels(pixels), half.caption_pixels(pixels), strict=True):
         assert other.text
         assert other.score == pytest.approx(one.score, abs=0.05)
-    with pytest.raises(ConfigError, match="float32 or bfloat16"):
-        load_captioner(directory, dtype="float16")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("decoder", ["lstm", "gpt"])
+def test_both_decoders_caption_in_both_half_precisions(decoder, dtype):
+    torch.manual_seed(1)
+    tokenizer = Tokenizer.train(["a red square on a white page"])
+    sizes = {
+        "lstm": {"embedding": 16, "attention": 8, "dropout": 0.0},
+        "gpt": {"heads": 2, "layers": 2},
+    }
+    architecture = {
+        "encoder": {"name": "resnet18", "train": 1},
+        "decoder": {"kind": decoder, "width": 16, **sizes[decoder]},
+        "vocabulary": len(tokenizer),
+        "size": 32,
+    }
+    saved = SavedCaptioner(
+        build(architecture),
+        tokenizer,
+        Transform(size=32),
+        GenerationConfig(max_len=6),
+        architecture,
+    )
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    cpu, names = torch.device("cpu"), {"ref": "m", "name": "m", "version": "", "fingerprint": ""}
+    # The device is no GPU: what is checked here is the arithmetic.
+    whole = Predictor(saved, device=cpu, **names).caption_pixels(pixels)
+    half = Predictor(saved, device=cpu, dtype=getattr(torch, dtype), **names).caption_pixels(pixels)
+    for one, other in zip(whole, half, strict=True):
+        assert other.text
+        assert other.score == pytest.approx(one.score, abs=0.1)

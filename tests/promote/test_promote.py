@@ -154,9 +154,12 @@ def test_scores_that_cannot_be_compared_are_made_again(
     assert decision.champion == {"bleu_4": 7.5, "cider": 30.0}
 
 
-def test_another_beam_makes_scores_incomparable(work: Path, rescored: list[str]) -> None:
+@pytest.mark.parametrize("other", [{"beam": 5}, {"dtype": "bfloat16"}])
+def test_other_beams_or_numbers_make_scores_incomparable(
+    work: Path, rescored: list[str], other: dict[str, object]
+) -> None:
     decided(work, "a", 40.0)
-    decided(work, "b", 31.0, Config.model_validate({"score": {"beam": 5}}))
+    decided(work, "b", 31.0, Config.model_validate({"score": other}))
     assert rescored == ["captioner/1"]
 
 

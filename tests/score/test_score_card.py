@@ -85,6 +85,21 @@ def test_shuffled_pictures_keep_the_captions_but_not_their_places(place, tmp_pat
     assert [r["caption"] for r in tables[0]] == [r["caption"] for r in tables[1]]
 
 
+def test_scores_in_two_types_of_number_are_two_cards(place, tmp_path):
+    shards = shard(settings(place), tmp_path)
+    checkpoint = as_checkpoint(place / "model")
+    whole = score(settings(place), tmp_path, shards, checkpoint)
+    half_settings = settings(place, "score.dtype=bfloat16")
+    with pytest.raises(DataError, match="no score card of these settings"):
+        find_score_card(half_settings, tmp_path, shards, checkpoint)
+    half = score(half_settings, tmp_path, shards, checkpoint)
+    one, other = (
+        pq.read_table(Path(card.path) / "per_image.parquet")["score"].to_pylist()
+        for card in (whole, half)
+    )
+    assert other != one and other == pytest.approx(one, abs=0.05)
+
+
 class Parrot:
     """A captioner whose features are places, and whose captions are those references."""
 

@@ -161,7 +161,7 @@ COCO = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}
         ("[1, 2]", "must hold an object"),
         ({"annotations": []}, "no key `images`.*annotations"),
         ({"images": []}, "no key `annotations`"),
-        ({"images": {}, "annotations": []}, "`images` must be a list, not a object"),
+        ({"images": {}, "annotations": []}, "`images` must be a list, not an object"),
         ({"images": [{"id": 1}], "annotations": []}, r"images\[0\] has no key `file_name`"),
         ({"images": [3], "annotations": []}, r"images\[0\] must be an object"),
         (

@@ -21,11 +21,11 @@ def decoder_settings(config: Settings) -> dict[str, Any]:
     config.require("hidden_act", "gelu")
     return {
         "kind": "bert",
-        "width": config.integer("hidden_size", 768),
-        "layers": config.integer("num_hidden_layers", 12),
-        "heads": config.integer("num_attention_heads", 8),
-        "mlp": config.integer("intermediate_size", 3072),
-        "positions": config.integer("max_position_embeddings", 512),
+        "width": config.size("hidden_size", 768),
+        "layers": config.size("num_hidden_layers", 12),
+        "heads": config.size("num_attention_heads", 8),
+        "mlp": config.size("intermediate_size", 3072),
+        "positions": config.size("max_position_embeddings", 512),
         "dropout": config.number("hidden_dropout_prob", 0.0),
         "eps": config.number("layer_norm_eps", 1e-12),
     }

@@ -152,7 +152,9 @@ def read_json(directory: Path, name: str) -> dict[str, Any] | None:
         value = storage.read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
         raise ModelError(f"{path} is not JSON") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds no JSON object")

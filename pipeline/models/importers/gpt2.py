@@ -43,14 +43,14 @@ def decoder_settings(config: Settings) -> dict[str, Any]:
     config.require("activation_function", *ACTIVATIONS)
     config.require("scale_attn_weights", True)
     config.require("scale_attn_by_inverse_layer_idx", False)
-    width = config.integer("n_embd", 768)
+    width = config.size("n_embd", 768)
     return {
         "kind": "gpt",
         "width": width,
-        "layers": config.integer("n_layer", 12),
-        "heads": config.integer("n_head", 12),
-        "mlp": config.integer("n_inner", 4 * width),
-        "positions": config.integer("n_positions", 1024),
+        "layers": config.size("n_layer", 12),
+        "heads": config.size("n_head", 12),
+        "mlp": config.size("n_inner", 4 * width),
+        "positions": config.size("n_positions", 1024),
         "activation": ACTIVATIONS[config.get("activation_function", "gelu_new")],
         "eps": config.number("layer_norm_epsilon", 1e-5),
         "dropout": config.number("resid_pdrop", 0.1),

@@ -66,14 +66,14 @@ def vision_encoder_decoder(checkpoint: Checkpoint) -> Parts:
         )
         if encoder["width"] != decoder["width"]:
             text |= tensors.rename([("bridge", "enc_to_dec_proj")])
-        return vit.vit_state(tensors, encoder["depth"], "encoder."), text
+        return vit.vit_state(tensors, encoder["depth"], "encoder.", vit.VIT), text
 
     special = _Special(checkpoint, sections["decoder"])
     eos = special.find("eos_token_id")
     return Parts(
         encoder=encoder,
         decoder=decoder,
-        vocabulary=sections["decoder"].integer("vocab_size", 50257),
+        vocabulary=sections["decoder"].size("vocab_size", 50257),
         size=vit.picture_size(sections["encoder"], kind),
         state=state,
         unused=f"{vit.UNUSED}|{gpt2.UNUSED}",
@@ -99,14 +99,14 @@ def blip_captioner(checkpoint: Checkpoint) -> Parts:
 
     def state(tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return (
-            vit.blip_vision_state(tensors, encoder["depth"], "vision_model."),
+            vit.vit_state(tensors, encoder["depth"], "vision_model.", vit.BLIP),
             blip.decoder_state(tensors, decoder["layers"]),
         )
 
     return Parts(
         encoder=encoder,
         decoder=decoder,
-        vocabulary=text.integer("vocab_size", 30524),
+        vocabulary=text.size("vocab_size", 30524),
         size=vit.picture_size(vision, "blip_vision_model"),
         state=state,
         unused=blip.UNUSED,

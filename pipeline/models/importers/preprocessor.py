@@ -73,7 +73,7 @@ def _geometry(settings: dict[str, Any]) -> _Geometry:
         raise ValueError("does not resize (do_resize = false), and pictures come in every size")
     if settings.get("do_pad"):
         raise ValueError("pads pictures (do_pad = true), which is not supported")
-    if settings["resample"] not in FILTERS:
+    if not isinstance(settings["resample"], int) or settings["resample"] not in FILTERS:
         raise ValueError(f"resizes by filter {settings['resample']}; supported: {FILTERS}")
     crop = settings.get("crop_size") if settings.get("do_center_crop") else None
     size = settings["size"]

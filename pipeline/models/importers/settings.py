@@ -10,6 +10,9 @@ from typing import Any
 
 from pipeline.errors import ModelError
 
+LARGEST = 10_000_000
+"""Of anything: beyond it a file is damaged, and memory would be taken in vain."""
+
 
 class Settings:
     """One section and where it stands, for messages."""
@@ -32,6 +35,17 @@ class Settings:
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ModelError(f"{self.place}: {key} = {value!r} is not a whole number")
+        return value
+
+    def size(self, key: str, default: int) -> int:
+        """A number of layers, channels or the like.
+
+        Raises:
+            ModelError: no whole number from 1 to `LARGEST`.
+        """
+        value = self.integer(key, default)
+        if not 1 <= value <= LARGEST:
+            raise ModelError(f"{self.place}: {key} = {value} is no size (1 to {LARGEST:,})")
         return value
 
     def number(self, key: str, default: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,10 +28,10 @@ def encoder_settings(config: Settings, kind: str) -> dict[str, Any]:
         "name": "vit",
         "train": "none",
         "patch": _side(config, "patch_size", 16),
-        "depth": config.integer("num_hidden_layers", 12),
-        "width": config.integer("hidden_size", 768),
-        "heads": config.integer("num_attention_heads", 12),
-        "mlp": config.integer("intermediate_size", 3072),
+        "depth": config.size("num_hidden_layers", 12),
+        "width": config.size("hidden_size", 768),
+        "heads": config.size("num_attention_heads", 12),
+        "mlp": config.size("intermediate_size", 3072),
         "prefix_tokens": 2 if kind == "deit" else 1,
         "eps": config.number("layer_norm_eps", EPS[kind]),
     }
@@ -50,71 +50,94 @@ def _side(config: Settings, key: str, default: int) -> int:
     value = config.get(key, default)
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         value = value[0]
-    if not isinstance(value, int):
+    if isinstance(value, list):
         raise ModelError(
             f"{config.place}: {key} = {value!r} is not supported; supported: a square's"
         )
-    return value
+    return Settings({key: value}, config.place).size(key, default)
 
 
-def vit_state(tensors: Tensors, depth: int, prefix: str) -> dict[str, Tensor]:
-    """ViT's or DeiT's tensors by the names of `ViTEncoder.stages`; `prefix` ends in a dot."""
-    start = f"{prefix}embeddings."
-    leading = [tensors.take(f"{start}cls_token")]
-    if f"{start}distillation_token" in tensors:
-        leading.append(tensors.take(f"{start}distillation_token"))
+class _Names(NamedTuple):
+    """What an encoder calls its tensors, below its own prefix."""
+
+    leading: tuple[str, ...]
+    """The class token and, where there is one, the distillation token."""
+    positions: str
+    projection: str
+    norm: str
+    layer: str
+    """Of a block; {} is its number."""
+    block: dict[str, str]
+    """Our module's name to theirs, below the block."""
+    packed: str = ""
+    """Queries, keys and values in one module, or else"""
+    parts: tuple[str, ...] = ()
+    """in one module each; where these have no bias, it is a bias of nought (qkv_bias = false)."""
+
+
+VIT = _Names(
+    leading=("embeddings.cls_token", "embeddings.distillation_token"),
+    positions="embeddings.position_embeddings",
+    projection="embeddings.patch_embeddings.projection",
+    norm="layernorm",
+    layer="encoder.layer.{}.",
+    block={
+        "ln_1": "layernorm_before",
+        "self_attention.out_proj": "attention.output.dense",
+        "ln_2": "layernorm_after",
+        "mlp.0": "intermediate.dense",
+        "mlp.3": "output.dense",
+    },
+    parts=tuple(f"attention.attention.{part}" for part in ("query", "key", "value")),
+)
+"""ViT's and DeiT's."""
+
+BLIP = _Names(
+    leading=("embeddings.class_embedding",),
+    positions="embeddings.position_embedding",
+    projection="embeddings.patch_embedding",
+    norm="post_layernorm",
+    layer="encoder.layers.{}.",
+    block={
+        "ln_1": "layer_norm1",
+        "self_attention.out_proj": "self_attn.projection",
+        "ln_2": "layer_norm2",
+        "mlp.0": "mlp.fc1",
+        "mlp.3": "mlp.fc2",
+    },
+    packed="self_attn.qkv",
+)
+
+
+def vit_state(tensors: Tensors, depth: int, prefix: str, names: _Names) -> dict[str, Tensor]:
+    """An encoder's tensors by the names of `ViTEncoder.stages`; `prefix` ends in a dot."""
+    first, *others = (f"{prefix}{name}" for name in names.leading)
+    leading = [first, *(name for name in others if name in tensors)]
     state = {
-        "embedding.prefix": torch.cat(leading, 1),
-        "embedding.positions": tensors.take(f"{start}position_embeddings"),
+        "embedding.prefix": torch.cat([tensors.take(name) for name in leading], 1),
+        "embedding.positions": tensors.take(f"{prefix}{names.positions}"),
     }
     modules = [
-        ("embedding.projection", f"{start}patch_embeddings.projection"),
-        ("norm", f"{prefix}layernorm"),
+        ("embedding.projection", f"{prefix}{names.projection}"),
+        ("norm", f"{prefix}{names.norm}"),
     ]
     for n in range(depth):
-        ours, theirs = f"block_{n}", f"{prefix}encoder.layer.{n}"
-        modules += [
-            (f"{ours}.ln_1", f"{theirs}.layernorm_before"),
-            (f"{ours}.self_attention.out_proj", f"{theirs}.attention.output.dense"),
-            (f"{ours}.ln_2", f"{theirs}.layernorm_after"),
-            (f"{ours}.mlp.0", f"{theirs}.intermediate.dense"),
-            (f"{ours}.mlp.3", f"{theirs}.output.dense"),
-        ]
-        parts = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
-        weights = [tensors.take(f"{part}.weight") for part in parts]
-        # qkv_bias = false leaves them out, which is a bias of nought.
-        biases = [
-            tensors.take(f"{part}.bias")
-            if f"{part}.bias" in tensors
-            else weight.new_zeros(len(weight))
-            for part, weight in zip(parts, weights, strict=True)
-        ]
-        state[f"{ours}.self_attention.in_proj_weight"] = torch.cat(weights)
-        state[f"{ours}.self_attention.in_proj_bias"] = torch.cat(biases)
+        layer = prefix + names.layer.format(n)
+        modules += [(f"block_{n}.{ours}", layer + theirs) for ours, theirs in names.block.items()]
+        weight, bias = _queries_keys_values(tensors, layer, names)
+        state[f"block_{n}.self_attention.in_proj_weight"] = weight
+        state[f"block_{n}.self_attention.in_proj_bias"] = bias
     return state | tensors.rename(modules)
 
 
-def blip_vision_state(tensors: Tensors, depth: int, prefix: str) -> dict[str, Tensor]:
-    """BLIP's picture encoder by the names of `ViTEncoder.stages`; `prefix` ends in a dot."""
-    start = f"{prefix}embeddings."
-    state = {
-        "embedding.prefix": tensors.take(f"{start}class_embedding"),
-        "embedding.positions": tensors.take(f"{start}position_embedding"),
-    }
-    modules = [
-        ("embedding.projection", f"{start}patch_embedding"),
-        ("norm", f"{prefix}post_layernorm"),
+def _queries_keys_values(tensors: Tensors, layer: str, names: _Names) -> tuple[Tensor, Tensor]:
+    if names.packed:
+        packed = f"{layer}{names.packed}"
+        return tensors.take(f"{packed}.weight"), tensors.take(f"{packed}.bias")
+    parts = [f"{layer}{part}" for part in names.parts]
+    weights = [tensors.take(f"{part}.weight") for part in parts]
+    biases = [
+        tensors.take(f"{part}.bias") if f"{part}.bias" in tensors else weight.new_zeros(len(weight))
+        for part, weight in zip(parts, weights, strict=True)
     ]
-    for n in range(depth):
-        ours, theirs = f"block_{n}", f"{prefix}encoder.layers.{n}"
-        modules += [
-            (f"{ours}.ln_1", f"{theirs}.layer_norm1"),
-            (f"{ours}.self_attention.out_proj", f"{theirs}.self_attn.projection"),
-            (f"{ours}.ln_2", f"{theirs}.layer_norm2"),
-            (f"{ours}.mlp.0", f"{theirs}.mlp.fc1"),
-            (f"{ours}.mlp.3", f"{theirs}.mlp.fc2"),
-        ]
-        for kind in ("weight", "bias"):
-            packed = tensors.take(f"{theirs}.self_attn.qkv.{kind}")
-            state[f"{ours}.self_attention.in_proj_{kind}"] = packed
-    return state | tensors.rename(modules)
+    return torch.cat(weights), torch.cat(biases)

@@ -122,7 +122,12 @@ def test_a_directory_that_is_no_checkpoint(directory):
     assert "no JSON object" in refused(directory)
     (directory / "config.json").write_text("{}")
     assert "no model_type" in refused(directory)
+    (directory / "config.json").write_text('{"a": ' * 100_000)
+    assert "not JSON" in refused(directory)
     (directory / "config.json").unlink()
+    (directory / "config.json").mkdir()
+    assert "config.json: Is a directory" in refused(directory)
+    (directory / "config.json").rmdir()
     assert "no config.json" in refused(directory)
     with pytest.raises(ModelError, match="not a directory"):
         Checkpoint.open(directory / "absent")
@@ -152,6 +157,13 @@ def test_models_of_other_kinds(vit):
         ("decoder", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ("decoder", {"model_type": "bert"}, "supported: 'gpt2'"),
         ("decoder", {"layer_norm_epsilon": "small"}, "not a number"),
+        ("encoder", {"num_attention_heads": 0}, "num_attention_heads = 0 is no size"),
+        ("encoder", {"patch_size": 0}, "patch_size = 0 is no size"),
+        ("encoder", {"image_size": "large"}, "image_size = 'large' is not a whole number"),
+        ("encoder", {"num_hidden_layers": -1}, "num_hidden_layers = -1 is no size"),
+        ("decoder", {"n_head": 0}, "n_head = 0 is no size"),
+        ("decoder", {"n_embd": -16}, "n_embd = -16 is no size"),
+        ("decoder", {"vocab_size": 10**12}, "vocab_size = 1000000000000 is no size (1 to"),
     ],
 )
 def test_settings_that_cannot_be_expressed(vit, section, change, message):

@@ -93,6 +93,7 @@ def test_numbers_are_those_of_transformers(transformers, tmp_path, change):
     [
         ({"do_resize": False}, "does not resize"),
         ({"do_pad": True}, "pads pictures"),
+        ({"resample": [2]}, "resizes by filter [2];"),
         ({"resample": 1}, "resizes by filter 1; supported: {2: 'bilinear', 3: 'bicubic'}"),
         (
             {"size": {"height": 32, "width": 32}},

@@ -1,15 +1,9 @@
-"""A captioner ready for use: pictures in, captions out; loaded by reference.
-
-from pipeline.predict import load_captioner
-captioner = load_captioner("captioner@champion")
-print([c.text for c in captioner.caption(["a.jpg", "b.png"])])
-"""
+"""A captioner on a device: pictures in, captions out."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +12,13 @@ from torch import Tensor
 
 from pipeline import images as picture
 from pipeline.config_model import GenerationConfig
-from pipeline.decode import Caption, Hypothesis, Limits, Sampling, search
-from pipeline.errors import ConfigError, ImageError, ModelNotFoundError
+from pipeline.decode import Caption, Hypothesis, Sampling, search
+from pipeline.errors import ConfigError, ImageError
 from pipeline.images import Transform
-from pipeline.models.linear import lay_out_for_inference
-from pipeline.models.saved import SavedCaptioner, model_fingerprint
-from pipeline.text import Tokenizer
+from pipeline.models.saved import SavedCaptioner
+from pipeline.predict.limits import search_limits
 
 Image = str | os.PathLike[str] | bytes | Tensor
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Predictor:
@@ -174,137 +166,3 @@ class Predictor:
             )
         array = image.permute(1, 2, 0).contiguous().cpu().numpy()
         return torch.from_numpy(picture.fit(array, self.transform))
-
-
-def search_limits(tokenizer: Tokenizer, settings: GenerationConfig) -> Limits:
-    """Generation settings in token ids.
-
-    Raises:
-        ConfigError: a banned word that is nothing to the tokenizer.
-    """
-    # Never shown, so never chosen; the end token may be one of them (GPT-2).
-    banned = set(tokenizer.special) - {tokenizer.eos}
-    runs: set[tuple[int, ...]] = set()
-    for word in settings.banned_words:
-        spellings = tokenizer.spellings(word)
-        if not spellings:
-            raise ConfigError(f"generation.banned_words: {word!r} is no word to the tokenizer")
-        banned |= {run[0] for run in spellings if len(run) == 1}
-        runs |= {run for run in spellings if len(run) > 1}
-    return Limits(
-        bos=tokenizer.bos,
-        eos=tokenizer.eos,
-        pad=tokenizer.pad,
-        banned=tuple(sorted(banned)),
-        banned_runs=tuple(sorted(runs)),
-        max_len=settings.max_len,
-        min_len=settings.min_len,
-        length_penalty=settings.length_penalty,
-        ngram_block=settings.no_repeat_ngram,
-        repetition_penalty=settings.repetition_penalty,
-    )
-
-
-def choose_device(device: str = "auto") -> torch.device:
-    """`auto` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        ConfigError: an unknown device, or one that this machine does not have.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise ConfigError(f"device = {device!r} is not auto, cpu, mps, cuda or cuda:N")
-    kind, _, index = device.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device = {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; "
-            "auto or cpu always work"
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device = 'mps': this machine has no MPS device; auto or cpu always work")
-    return torch.device(device)
-
-
-def load_captioner(
-    ref: str | os.PathLike[str] = "captioner@champion",
-    work: str | os.PathLike[str] = "captionmill-work",
-    device: str = "auto",
-    dtype: str = "float32",
-) -> Predictor:
-    """A captioner by reference: NAME@alias, NAME/version, or a captioner's directory.
-
-    Args:
-        ref: the reference.
-        work: where the registry is.
-        device: see `choose_device`.
-        dtype: float32, or bfloat16 for GPUs and CPUs that calculate in it.
-
-    Raises:
-        ConfigError: another device or dtype.
-        ModelNotFoundError: the registry in `work` has no such model, or no such directory.
-        ModelError: the model is damaged or was written by another version.
-    """
-    text = os.fspath(ref)
-    if Path(text).is_dir():
-        directory = Path(text).resolve()
-        return load_directory(
-            directory, device=device, dtype=dtype, ref=str(directory), name=directory.name
-        )
-    name, alias, version = parse_ref(text)
-    from pipeline.tracking import Tracker
-
-    found = Tracker(Path(work)).resolve(name, alias=alias, version=version)
-    return load_directory(
-        found.directory,
-        device=device,
-        dtype=dtype,
-        ref=f"{name}/{found.version}",
-        name=name,
-        version=str(found.version),
-    )
-
-
-def load_directory(
-    directory: Path,
-    *,
-    device: str = "auto",
-    dtype: str = "float32",
-    ref: str,
-    name: str,
-    version: str = "",
-) -> Predictor:
-    """A captioner from its directory, under the name it is to be known by."""
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype = {dtype!r} is not {' or '.join(DTYPES)}")
-    saved, chosen = SavedCaptioner.load(directory), choose_device(device)
-    if chosen.type == "cpu":
-        lay_out_for_inference(saved.model)
-    return Predictor(
-        saved,
-        device=chosen,
-        ref=ref,
-        name=name,
-        version=version,
-        fingerprint=model_fingerprint(directory),
-        dtype=DTYPES[dtype],
-    )
-
-
-def parse_ref(ref: str) -> tuple[str, str | None, int | None]:
-    """NAME@alias or NAME/version as (name, alias, version).
-
-    Raises:
-        ModelNotFoundError: neither of the two, and not a directory.
-    """
-    found = re.fullmatch(
-        r"(?P<name>[A-Za-z0-9][\w.\-]*)(@(?P<alias>[\w.\-]+)|/(?P<version>\d+))", ref
-    )
-    if found is None:
-        raise ModelNotFoundError(
-            f"model {ref!r} is neither NAME@alias, NAME/version nor a captioner's directory"
-        )
-    version = found["version"]
-    return found["name"], found["alias"], int(version) if version else None

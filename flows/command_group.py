@@ -1,0 +1,69 @@
+"""How commands are listed and how they end: one line for a user's error, and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from flows import report
+from pipeline.errors import CaptionmillError, StoppedError
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a bug, or an error of no other kind
+  2    a setting, an option or a path that cannot work
+  3    input data: annotations, pictures, shards or archives
+  4    a model that cannot be found, loaded or used
+  5    a caption table that is not ours, differs, or fails verification
+  6    another run is writing the same directory
+  130  interrupted from the keyboard; run the same command again to go on
+  143  stopped by SIGTERM with a checkpoint written; run the same command again to go on
+"""
+
+
+# What a path or its disk may refuse; any other OSError is a bug.
+UNWRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+}
+
+
+class Commands(click.Group):
+    """Ends commands with one line and the documented exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the work, not of the alphabet."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors that a user can mend become a line, not a traceback."""
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
+        try:
+            return super().invoke(ctx)
+        except StoppedError as stopped:
+            click.echo(report.escaped(str(stopped)), err=True)
+            ctx.exit(stopped.exit_code)
+        except CaptionmillError as error:
+            click.echo(f"error: {report.escaped(str(error))}", err=True)
+            ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            where = "the output" if error.filename is None else report.escaped(str(error.filename))
+            click.echo(f"error: {where}: {error.strerror}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted; run the same command again to go on", err=True)
+            ctx.exit(130)

@@ -1,0 +1,23 @@
+"""A captioner ready for use: pictures in, captions out; loaded by reference.
+
+from pipeline.predict import load_captioner
+captioner = load_captioner("captioner@champion")
+print([c.text for c in captioner.caption(["a.jpg", "b.png"])])
+"""
+
+from __future__ import annotations
+
+from pipeline.predict.device import choose_device, choose_dtype
+from pipeline.predict.limits import search_limits
+from pipeline.predict.load import load_captioner, load_directory, parse_ref
+from pipeline.predict.predictor import Predictor
+
+__all__ = [
+    "Predictor",
+    "choose_device",
+    "choose_dtype",
+    "load_captioner",
+    "load_directory",
+    "parse_ref",
+    "search_limits",
+]

@@ -1,0 +1,95 @@
+"""A captioner by reference: from the registry, or from a directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pipeline.errors import ModelNotFoundError
+from pipeline.models.linear import lay_out_for_inference
+from pipeline.models.saved import SavedCaptioner, model_fingerprint
+from pipeline.predict.device import choose_device, choose_dtype
+from pipeline.predict.predictor import Predictor
+
+
+def load_captioner(
+    ref: str | os.PathLike[str] = "captioner@champion",
+    work: str | os.PathLike[str] = "captionmill-work",
+    device: str = "auto",
+    dtype: str = "float32",
+) -> Predictor:
+    """A captioner by reference: NAME@alias, NAME/version, or a captioner's directory.
+
+    Args:
+        ref: the reference.
+        work: where the registry is.
+        device: see `choose_device`.
+        dtype: see `choose_dtype`.
+
+    Raises:
+        ConfigError: a device or dtype that this machine does not have.
+        ModelNotFoundError: the registry in `work` has no such model, or no such directory.
+        ModelError: the model is damaged or was written by another version.
+    """
+    text = os.fspath(ref)
+    if Path(text).is_dir():
+        directory = Path(text).resolve()
+        return load_directory(
+            directory, device=device, dtype=dtype, ref=str(directory), name=directory.name
+        )
+    name, alias, version = parse_ref(text)
+    from pipeline.tracking import Tracker
+
+    found = Tracker(Path(work)).resolve(name, alias=alias, version=version)
+    return load_directory(
+        found.directory,
+        device=device,
+        dtype=dtype,
+        ref=f"{name}/{found.version}",
+        name=name,
+        version=str(found.version),
+    )
+
+
+def load_directory(
+    directory: Path,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    ref: str,
+    name: str,
+    version: str = "",
+) -> Predictor:
+    """A captioner from its directory, under the name it is to be known by."""
+    chosen = choose_device(device)
+    number = choose_dtype(dtype, chosen)
+    saved = SavedCaptioner.load(directory)
+    if chosen.type == "cpu":
+        lay_out_for_inference(saved.model)
+    return Predictor(
+        saved,
+        device=chosen,
+        ref=ref,
+        name=name,
+        version=version,
+        fingerprint=model_fingerprint(directory),
+        dtype=number,
+    )
+
+
+def parse_ref(ref: str) -> tuple[str, str | None, int | None]:
+    """NAME@alias or NAME/version as (name, alias, version).
+
+    Raises:
+        ModelNotFoundError: neither of the two, and not a directory.
+    """
+    found = re.fullmatch(
+        r"(?P<name>[A-Za-z0-9][\w.\-]*)(@(?P<alias>[\w.\-]+)|/(?P<version>\d+))", ref
+    )
+    if found is None:
+        raise ModelNotFoundError(
+            f"model {ref!r} is neither NAME@alias, NAME/version nor a captioner's directory"
+        )
+    version = found["version"]
+    return found["name"], found["alias"], int(version) if version else None
