@@ -32,14 +32,16 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
         RankError: one of several ranks died.
     """
     directory = _directory(config, work, shard_set)
-    if under_torchrun():
-        rank = int(os.environ["RANK"])
+    done, rank = finished(directory), int(os.environ["RANK"]) if under_torchrun() else None
+    if rank is not None:
         divide_output(directory / LOGS / f"{rank}.log", rank)
-        return train_as_rank(config, work, shard_set, directory)
-    if (done := finished(directory)) is not None:
+    if done is not None and not rank:
         best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
         say("train", f"nothing new: epoch {done.epoch}{best} ({directory})")
         _deliver(work, directory, done)
+    if rank is not None:
+        return train_as_rank(config, work, shard_set, directory)
+    if done is not None:
         return done
     from pipeline.train.launch import devices_asked_for, launch
 

@@ -39,7 +39,7 @@ def require_ranks(settings: TrainConfig, world: int) -> None:
         if size % world:
             raise ConfigError(
                 f"{name} = {size} is not divisible by {world} ranks; take "
-                f"{max(size // world, 1) * world}, or another train.devices"
+                f"{max(size // world, 1) * world}, or another number of devices"
             )
 
 

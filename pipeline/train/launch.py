@@ -186,7 +186,7 @@ def _explain(logs: Path, asked: bool, code: int) -> CaptionmillError:
     failures = storage.read_json(written) if written.exists() else []
     killed = [f for f in failures if f["exit_code"] < 0]
     if asked and (not failures or any(f["exit_code"] == -signal.SIGTERM for f in killed)):
-        return StoppedError("stopped by SIGTERM before the first step; run the same command again")
+        return StoppedError("stopped by SIGTERM before training began; run the same command again")
     if killed:
         rank, number = killed[0]["rank"], -killed[0]["exit_code"]
         name = signal.Signals(number).name

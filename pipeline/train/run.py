@@ -105,7 +105,9 @@ class TrainingRun:
                 if self.position.phase == "self_critical" and self.phase is None:
                     self._begin_second_phase()
                 self._epoch(stop)
-            return self._end(tracked.run_id) if self.ranks.first else None
+            record = self._end(tracked.run_id) if self.ranks.first else None
+            self.ranks.wait()
+            return record
 
     def _tracked(self, settings: dict[str, Any]) -> contextlib.AbstractContextManager[Run]:
         if not self.ranks.first:

@@ -64,7 +64,7 @@ def done(tmp_path_factory):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return {**json.loads(ran.stdout), "said": ran.stderr}
