@@ -21,6 +21,7 @@ import torch
 from coloured_squares import settings
 from safetensors.torch import load_file
 
+import pipeline.train.run  # noqa: F401  once, before the forks
 from pipeline import train as stage
 from pipeline.errors import CaptionmillError
 from pipeline.shard import shard

@@ -156,7 +156,7 @@ def test_ranks_end_with_their_stage_and_stop_when_it_asks(byte, status):
         process.stdin.flush()
     else:
         process.stdin.close()
-    assert process.wait(timeout=120) == status
+    assert process.wait(timeout=300) == status
 
 
 class Command:
@@ -201,7 +201,7 @@ class Command:
         raise AssertionError(f"no rank {rank}")
 
     def ended(self) -> tuple[int, str]:
-        _, said = self.process.communicate(timeout=300)
+        _, said = self.process.communicate(timeout=600)
         return self.process.returncode, said
 
 
