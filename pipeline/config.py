@@ -67,6 +67,11 @@ class TrainConfig(Strict):
     batch_size: int = Field(
         32, ge=1, le=65_536, description="Pictures a step, of all ranks together."
     )
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
+        1,
+        description="Devices of this machine that train together, a process each: 1, a number, or "
+        "auto (all CUDA devices). The result is that of one, but for the last bits and dropout.",
+    )
     accumulate: int = Field(
         1, ge=1, le=1024, description="Pieces a rank's part of a batch goes through the model in."
     )
@@ -246,7 +251,10 @@ class Config(Strict):
         description="auto (CUDA, MPS or CPU), cpu, cuda, cuda:N or mps.",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads for torch; default: its own choice."
+        None,
+        ge=1,
+        description="CPU threads for torch, of each rank; default: its own choice, or ranks share the "
+        "cores.",
     )
     demo: DemoConfig = Field(default_factory=DemoConfig)
     shard: ShardConfig = Field(default_factory=ShardConfig)

@@ -13,6 +13,7 @@
     │   └── ModelNotFoundError      a model reference that names nothing
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
+    ├── RankError               1   a process of a training on several devices that died
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
@@ -84,6 +85,10 @@ class BusyError(CaptionmillError):
     """Another run holds the directory."""
 
     exit_code = 6
+
+
+class RankError(CaptionmillError):
+    """A rank of a distributed training that died; names it, how it ended, and its log."""
 
 
 class StoppedError(CaptionmillError):

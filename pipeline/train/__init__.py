@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pipeline.errors import DataError
 from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.tracking import Outbox, Tracker
+from pipeline.train.finished import finished
 from pipeline.train.identity import fingerprint
+from pipeline.train.rank import LOGS, divide_output, train_as_rank, under_torchrun
 
 __all__ = ["find_checkpoint", "fingerprint", "train"]
 
@@ -19,24 +22,44 @@ __all__ = ["find_checkpoint", "fingerprint", "train"]
 def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
     """Train to the best validation CIDEr; resumes where a killed run stopped.
 
+    On one device in this process; on `train.devices` by ranks that torchrun starts. In a process that
+    a user's own torchrun started it is one rank of those, and only rank 0 speaks.
+
     Raises:
         ConfigError: a setting that cannot work, or a split that the shard set lacks.
         WeightsError: an encoder weights file that does not fit.
         BusyError: another run is training the same thing.
+        RankError: one of several ranks died.
     """
     directory = _directory(config, work, shard_set)
-    if (done := _load(directory)) is not None:
+    done, rank = finished(directory), int(os.environ["RANK"]) if under_torchrun() else None
+    if rank is not None:
+        divide_output(directory / LOGS / f"{rank}.log", rank)
+    if done is not None and not rank:
         best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
         say("train", f"nothing new: epoch {done.epoch}{best} ({directory})")
         _deliver(work, directory, done)
+    if rank is not None:
+        return train_as_rank(config, work, shard_set, directory)
+    if done is not None:
         return done
+    from pipeline.train.launch import devices_asked_for, launch
+
+    if (devices := devices_asked_for(config)) == 1:
+        return _train_alone(config, work, shard_set, directory)
+    launch(config, work, shard_set, directory, devices)
+    return Checkpoint.load(directory / "record.json")
+
+
+def _train_alone(config: Config, work: Path, shard_set: ShardSet, directory: Path) -> Checkpoint:
     with storage.lock(directory):
-        if (done := _load(directory)) is not None:
+        if (done := finished(directory)) is not None:
             return done
         storage.remove_temporaries(directory)
         from pipeline.train.run import TrainingRun
 
         record = TrainingRun(config, work, shard_set, directory).finish()
+        assert record is not None, "rank 0 has it"
         record.save(directory / "record.json")
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         return record
@@ -59,25 +82,12 @@ def find_checkpoint(config: Config, work: Path, shard_set: ShardSet) -> Checkpoi
         DataError: there is none yet.
     """
     directory = _directory(config, work, shard_set)
-    found = _load(directory)
+    found = finished(directory)
     if found is None:
         raise DataError(
             f"no finished checkpoint of these settings in {directory}; run `captionmill train` first"
         )
     return found
-
-
-def _load(directory: Path) -> Checkpoint | None:
-    try:
-        record = Checkpoint.load(directory / "record.json")
-    except (FileNotFoundError, ValueError):
-        return None
-    # Where the record lies is where its model lies, also after the work directory was moved.
-    model = directory.absolute() / "model"
-    files = ("captioner.json", "model.safetensors", "tokenizer.json")
-    if not all((model / name).is_file() for name in files):
-        return None
-    return record.model_copy(update={"path": str(model)})
 
 
 def _directory(config: Config, work: Path, shard_set: ShardSet) -> Path:

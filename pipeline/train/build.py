@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config import Config, TrainConfig
 from pipeline.metrics import References
 from pipeline.models.build import build
 from pipeline.models.gpt import GPTDecoder
@@ -15,7 +15,10 @@ from pipeline.models.recipe import transform_for
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import search_limits
 from pipeline.records import ShardSet
+from pipeline.train.average import MovingAverage
+from pipeline.train.checkpoints import TrainingState
 from pipeline.train.identity import decoder_weights, fingerprint, weights_file
+from pipeline.train.optimiser import build_optimiser
 from pipeline.train.vocabulary import build_tokenizer
 
 
@@ -60,4 +63,14 @@ def build_captioner(
         architecture,
         provenance,
         frequencies,
+    )
+
+
+def begin(saved: SavedCaptioner, settings: TrainConfig, device: torch.device) -> TrainingState:
+    """All that a step changes, before the first; the model is on its `device`."""
+    return TrainingState(
+        saved,
+        build_optimiser(saved.model, settings),
+        None if settings.ema is None else MovingAverage(saved.model, settings.ema),
+        torch.amp.GradScaler(device.type) if settings.precision == "fp16" else None,
     )

@@ -4,7 +4,7 @@
 
 The captioner in it is the one that is validated; with a moving average the model's own weights lie
 in training.safetensors. A checkpoint holds all that decides what comes next: model, optimiser,
-average, random states, loss scale, position, scores. A run that was killed and started again
+average, every rank's random states, loss scale, position, scores. A run that was killed and started again
 continues as if it had not been.
 
 Pruning: the newest `keep` stay, the best epoch's, and those that are to be averaged.
@@ -29,7 +29,9 @@ from pipeline.config_recipe import AverageConfig
 from pipeline.errors import ModelError
 from pipeline.models.saved import SavedCaptioner
 from pipeline.progress import say
+from pipeline.train import random_states
 from pipeline.train.average import MovingAverage
+from pipeline.train.distributed import Ranks
 from pipeline.train.position import Position
 
 
@@ -43,6 +45,11 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None = None
     """Of fp16's gradients."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.saved.model.parameters()).device
+
     def validated(self) -> contextlib.AbstractContextManager[Any]:
         """While it lasts the model has the weights that are validated and kept."""
         return self.average.applied() if self.average is not None else contextlib.nullcontext({})
@@ -51,22 +58,35 @@ class TrainingState:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, directory: Path, keep: int, average: AverageConfig | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        average: AverageConfig | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.directory, self.keep = directory, keep
-        self.average = average or AverageConfig()
+        self.average, self.ranks = average or AverageConfig(), ranks or Ranks()
         directory.mkdir(parents=True, exist_ok=True)
-        storage.remove_temporaries(directory)
+        if self.ranks.first:
+            storage.remove_temporaries(directory)
 
     def path(self, step: int) -> Path:
         """The directory of a step's checkpoint."""
         return self.directory / f"{step:09d}"
 
     def save(self, state: TrainingState, position: Position) -> None:
-        """Commit a checkpoint, then drop old ones."""
+        """Commit a checkpoint, then drop old ones; all ranks call it, and go on when it is there."""
+        states = random_states.collect(self.ranks, state.device)
+        if self.ranks.first:
+            self._commit(state, position, states)
+        self.ranks.wait()
+
+    def _commit(self, state: TrainingState, position: Position, states: dict[str, Tensor]) -> None:
         with storage.commit_directory(self.path(position.step)) as directory:
             with state.validated() as own:
                 state.saved.save(directory)
-            tensors = {**_optimiser_tensors(state.optimiser), **_random_states()}
+            tensors = {**_optimiser_tensors(state.optimiser), **states}
             tensors |= {f"own.{name}": value.cpu().contiguous() for name, value in own.items()}
             data = save(tensors)
             storage.commit(directory / "training.safetensors", data)
@@ -84,8 +104,19 @@ class Checkpoints:
         """Load the newest good checkpoint into `state`; none: a fresh position.
 
         Raises:
-            ModelError: a checkpoint of another architecture.
+            ModelError: a checkpoint of another architecture, or ranks that see different ones.
         """
+        position = self._newest(state)
+        steps = self.ranks.gather(position.step)
+        if len(set(steps)) > 1:
+            raise ModelError(
+                f"the ranks see different checkpoints in {self.directory} (of the steps "
+                f"{', '.join(map(str, steps))}); every machine needs the same work directory, on "
+                "storage that they share"
+            )
+        return position
+
+    def _newest(self, state: TrainingState) -> Position:
         for directory in sorted(self._all(), reverse=True):
             try:
                 loaded = SavedCaptioner.load(directory)
@@ -105,10 +136,12 @@ class Checkpoints:
                 )
             self._restore(state, loaded, tensors, training["scaler"])
             return position
+        if not self.ranks.first:
+            random_states.derive(torch.get_rng_state(), self.ranks.rank)
         return Position()
 
-    @staticmethod
     def _restore(
+        self,
         state: TrainingState,
         loaded: SavedCaptioner,
         tensors: dict[str, Tensor],
@@ -121,7 +154,7 @@ class Checkpoints:
         _restore_optimiser(state.optimiser, tensors)
         if state.scaler is not None and scaler is not None:
             state.scaler.load_state_dict(scaler)
-        _restore_random_states(tensors)
+        random_states.restore(tensors, self.ranks, state.device)
 
     def _all(self) -> list[Path]:
         return [p for p in self.directory.iterdir() if p.name.isdigit()]
@@ -158,23 +191,3 @@ def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tens
             state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _random_states() -> dict[str, Tensor]:
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        for index, value in enumerate(torch.cuda.get_rng_state_all()):
-            states[f"random.cuda.{index}"] = value
-    if torch.backends.mps.is_available():
-        states["random.mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def _restore_random_states(tensors: dict[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            if (value := tensors.get(f"random.cuda.{index}")) is not None:
-                torch.cuda.set_rng_state(value, index)
-    if torch.backends.mps.is_available() and "random.mps" in tensors:
-        torch.mps.set_rng_state(tensors["random.mps"])

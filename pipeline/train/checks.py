@@ -6,7 +6,16 @@ import torch
 
 from pipeline.config import Config, TrainConfig
 from pipeline.errors import ConfigError
+from pipeline.models.encoders import check_name
 from pipeline.records import ShardSet
+
+
+def require_settings(config: Config, shard_set: ShardSet, world: int = 1) -> None:
+    """Raise ConfigError for what can be known without the model; of `world` ranks."""
+    require_validation(config, shard_set)
+    require_ranks(config.train, world)
+    require_batch_statistics(config, shard_set, world)
+    check_name(config.train.encoder.name)
 
 
 def require_validation(config: Config, shard_set: ShardSet) -> None:
@@ -20,7 +29,21 @@ def require_validation(config: Config, shard_set: ShardSet) -> None:
             )
 
 
-def require_batch_statistics(config: Config, shard_set: ShardSet) -> None:
+def require_ranks(settings: TrainConfig, world: int) -> None:
+    """Raise ConfigError unless the ranks divide the batches of both phases."""
+    second = settings.self_critical
+    sizes = {"train.batch_size": settings.batch_size}
+    if second is not None and second.batch_size is not None:
+        sizes["train.self_critical.batch_size"] = second.batch_size
+    for name, size in sizes.items():
+        if size % world:
+            raise ConfigError(
+                f"{name} = {size} is not divisible by {world} ranks; take "
+                f"{max(size // world, 1) * world}, or another number of devices"
+            )
+
+
+def require_batch_statistics(config: Config, shard_set: ShardSet, world: int = 1) -> None:
     """Raise ConfigError if a step would leave batch normalisation with one value a channel."""
     settings, pictures = config.train, shard_set.samples["train"]
     encoder, size = settings.encoder, settings.transform.size or 224
@@ -29,7 +52,8 @@ def require_batch_statistics(config: Config, shard_set: ShardSet) -> None:
     last = pictures % settings.batch_size or settings.batch_size
     alone = any(
         -(-size // settings.accumulate) == 1 or size % -(-size // settings.accumulate) == 1
-        for size in {min(settings.batch_size, pictures), last}
+        for batch in {min(settings.batch_size, pictures), last}
+        for size in {-(-(batch - rank) // world) for rank in range(min(world, batch))}
     )
     if alone and size <= 32:  # every encoder's grid is a 32nd of the picture: one place
         raise ConfigError(

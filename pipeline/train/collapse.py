@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from pipeline.config_self_critical import GuardConfig
 
@@ -38,6 +38,21 @@ class CaptionFigures:
             self.pairs += len(pairs)
             self.repeated += len(pairs) - len(set(pairs))
             self.vocabulary.update(tokens)
+
+    def merge(self, other: CaptionFigures) -> None:
+        """Count what another has counted."""
+        for name in ("captions", "tokens", "ended", "pairs", "repeated"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.vocabulary |= other.vocabulary
+
+    def state(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**vars(self), "vocabulary": sorted(self.vocabulary)}
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
+        return cls(**{**state, "vocabulary": set(state["vocabulary"])})
 
     @property
     def length(self) -> float:
@@ -80,7 +95,13 @@ class CollapseGuard:
 
     def add(self, captions: Sequence[Sequence[int]]) -> str | None:
         """Count drawn captions; at the end of a window what is wrong with it, else None."""
-        self.seen.add(captions)
+        counted = CaptionFigures(self.eos)
+        counted.add(captions)
+        return self.watch(counted)
+
+    def watch(self, counted: CaptionFigures) -> str | None:
+        """`add` of captions that were counted already."""
+        self.seen.merge(counted)
         if self.seen.captions < self.settings.window:
             return None
         verdict, self.seen = self.judge(self.seen), CaptionFigures(self.eos)
@@ -119,8 +140,8 @@ class CollapseGuard:
 
     def state(self) -> dict[str, Any]:
         """The window in progress, as JSON holds it."""
-        return {**vars(self.seen), "vocabulary": sorted(self.seen.vocabulary)}
+        return self.seen.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with a window that `state` gave."""
-        self.seen = CaptionFigures(**{**state, "vocabulary": set(state["vocabulary"])})
+        self.seen = CaptionFigures.of(state)

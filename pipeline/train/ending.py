@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline import storage
 from pipeline.errors import ModelError
 from pipeline.evaluate import Features
 from pipeline.models.saved import SavedCaptioner
 from pipeline.progress import say
+from pipeline.records import Checkpoint
 from pipeline.train.average import mean_of
 from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.position import EpochScore, Position
@@ -69,3 +72,20 @@ def _load(checkpoints: Checkpoints, score: EpochScore) -> SavedCaptioner:
             f"the checkpoint of epoch {score.epoch} is lost: {error}. "
             f"Delete {checkpoints.directory.parent} and train again"
         ) from None
+
+
+def keep_model(
+    chosen: Chosen, directory: Path, fingerprint: str, shard_set: str, run_id: str | None
+) -> Checkpoint:
+    """Commit the model into a run's directory, and make the run's record."""
+    with storage.commit_directory(directory / "model") as model:
+        chosen.saved.save(model)
+    return Checkpoint(
+        path=str(directory / "model"),
+        fingerprint=fingerprint,
+        shard_set=shard_set,
+        epoch=chosen.epoch,
+        step=chosen.step,
+        validation_cider=chosen.cider,
+        run_id=run_id,
+    )

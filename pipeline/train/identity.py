@@ -20,6 +20,7 @@ MACHINERY = (
     "checkpoint_seconds",
     "keep_checkpoints",
     "workers",
+    "devices",
     "sample_captions",
     "allow_overlap",
 )

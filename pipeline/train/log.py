@@ -107,6 +107,10 @@ class RunLog:
             position.step,
         )
 
+    def commit(self) -> None:
+        """Write the points down; call it before the checkpoint of their steps."""
+        self.outbox.commit()
+
     def committed(self) -> None:
         """A checkpoint is on disk: deliver up to it, or say once that nobody answers."""
         waiting = self.outbox.deliver(self.run)
@@ -130,6 +134,41 @@ class RunLog:
             for name in [*self.unsent, "curves.svg"]:
                 self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
             self.unsent = []
+
+
+class NoLog(RunLog):
+    """The account of a rank that keeps none: the same methods, no effect."""
+
+    def __init__(
+        self, directory: Path, settings: TrainConfig, loader: Loader, device: torch.device
+    ) -> None:
+        self.total = loader.steps * settings.epochs
+
+    def begin(self, run: Run, position: Position, facts: dict[str, Any]) -> None:  # noqa: D102
+        pass
+
+    def begin_phase(self, settings: TrainConfig, loader: Loader, position: Position) -> None:  # noqa: D102
+        pass
+
+    def begin_epoch(self) -> None:  # noqa: D102
+        pass
+
+    def step(  # noqa: D102
+        self, batch: Batch, outcome: Outcome, position: Position, rates: dict[str, float]
+    ) -> None:
+        pass
+
+    def epoch(self, position: Position, loss: float, scores: dict[str, float]) -> None:  # noqa: D102
+        pass
+
+    def commit(self) -> None:  # noqa: D102
+        pass
+
+    def committed(self) -> None:  # noqa: D102
+        pass
+
+    def samples(self, evaluation: Evaluation, epoch: int) -> None:  # noqa: D102
+        pass
 
 
 def gpu(device: torch.device) -> dict[str, float]:

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline import storage
 from pipeline.config import Config, TrainConfig
-from pipeline.errors import ModelError, StoppedError
-from pipeline.models.encoders import check_name
-from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import choose_device
+from pipeline.errors import StoppedError
+from pipeline.evaluate import Evaluation
 from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
-from pipeline.tracking import Tracker
-from pipeline.train.average import MovingAverage
-from pipeline.train.build import build_captioner
+from pipeline.tracking import Run, Tracker
+from pipeline.train.build import begin, build_captioner
 from pipeline.train.captions import EncodedCaptions
-from pipeline.train.checkpoints import Checkpoints, TrainingState
-from pipeline.train.checks import require_batch_statistics, require_precision, require_validation
+from pipeline.train.checkpoints import Checkpoints
+from pipeline.train.checks import require_precision, require_settings
 from pipeline.train.deterministic import deterministic
-from pipeline.train.ending import choose_model
+from pipeline.train.distributed import Ranks
+from pipeline.train.ending import choose_model, keep_model
 from pipeline.train.features import FeatureCache, encoder_fingerprint
 from pipeline.train.identity import fingerprint
 from pipeline.train.loader import Batch, Loader
-from pipeline.train.log import RunLog
-from pipeline.train.optimiser import build_optimiser, learning_rates
+from pipeline.train.log import NoLog, RunLog
+from pipeline.train.nonfinite import refuse
+from pipeline.train.optimiser import learning_rates
 from pipeline.train.overlap import require_separate_splits
 from pipeline.train.position import EpochScore, Position
 from pipeline.train.schedule import Schedule
 from pipeline.train.self_critical import SelfCritical
-from pipeline.train.self_critical_step import SelfCriticalStepper, phase_settings
+from pipeline.train.self_critical_step import SelfCriticalStepper, phase_settings, prepare
 from pipeline.train.step import Outcome, Stepper
 from pipeline.train.stopping import StopRequest
 from pipeline.train.validation import Validation
@@ -44,14 +43,20 @@ from pipeline.train.validation import Validation
 class TrainingRun:
     """The state of one run; `finish` takes it to its end."""
 
-    def __init__(self, config: Config, work: Path, shard_set: ShardSet, directory: Path) -> None:
-        require_validation(config, shard_set)
-        require_batch_statistics(config, shard_set)
-        check_name(config.train.encoder.name)
-        self.device = choose_device(config.device)
+    def __init__(
+        self,
+        config: Config,
+        work: Path,
+        shard_set: ShardSet,
+        directory: Path,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
+        require_settings(config, shard_set, self.ranks.world)
+        self.device = self.ranks.device(config.device)
         require_precision(config.train, self.device)
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
+        if (threads := config.threads or self.ranks.threads) is not None:
+            torch.set_num_threads(threads)
         self.settings, self.work, self.directory = config.train, work, directory
         self.shard_set, self.fingerprint = shard_set, fingerprint(config, shard_set)
         self.reader = ShardReader(shard_set, "train")
@@ -62,24 +67,18 @@ class TrainingRun:
         saved.model.to(self.device)
         self.encoded = EncodedCaptions(captions, saved.tokenizer, self.settings.max_caption_tokens)
         self.validation = Validation(validation, self.settings, self.device, directory)
-        self.state = self._state(saved)
+        self.state = begin(saved, self.settings, self.device)
         self.position = Position()
         self.phase: SelfCritical | None = None
         self.checkpoints = Checkpoints(
-            directory / "checkpoints", self.settings.keep_checkpoints, self.settings.average
+            directory / "checkpoints",
+            self.settings.keep_checkpoints,
+            self.settings.average,
+            self.ranks,
         )
 
-    def _state(self, saved: Any) -> TrainingState:
-        ema = self.settings.ema
-        return TrainingState(
-            saved,
-            build_optimiser(saved.model, self.settings),
-            None if ema is None else MovingAverage(saved.model, ema),
-            torch.amp.GradScaler(self.device.type) if self.settings.precision == "fp16" else None,
-        )
-
-    def finish(self) -> Checkpoint:
-        """Train to the end and return the record of the model that is kept.
+    def finish(self) -> Checkpoint | None:
+        """Train to the end; the record of the model that is kept, at rank 0.
 
         Raises:
             StoppedError: SIGTERM came; a checkpoint was written.
@@ -89,25 +88,33 @@ class TrainingRun:
         self.train_features, self.validation_features = self._cached_features()
         self.loader = self._loader(self.settings)
         schedule = Schedule(self.settings, self.loader.steps)
-        self.step = Stepper(self.state, self.settings, schedule, self.device, cached=self._cached)
-        self.log = RunLog(self.directory, self.settings, self.loader, self.device)
+        how: dict[str, Any] = {"cached": self._cached, "ranks": self.ranks}
+        self.step = Stepper(self.state, self.settings, schedule, self.device, **how)
+        log = RunLog if self.ranks.first else NoLog
+        self.log = log(self.directory, self.settings, self.loader, self.device)
         if self.position.step:
             say("train", f"resuming at step {self.position.step} of {self.log.total}")
-        name, settings = f"train-{self.fingerprint}", self.settings.model_dump(mode="json")
-        facts = {"data": self.shard_set.fingerprint, "samples": self.shard_set.samples}
-        parameters = {"data": self.shard_set.fingerprint, **settings}
-        with (
-            deterministic(self.device),
-            Tracker(self.work).run("train", name, self.fingerprint, parameters) as tracked,
-            StopRequest() as stop,
-        ):
+        facts: dict[str, Any] = {"data": self.shard_set.fingerprint}
+        facts["samples"] = self.shard_set.samples
+        settings = self.settings.model_dump(mode="json")
+        with deterministic(self.device), self._tracked(settings) as tracked, StopRequest() as stop:
             self.state.saved.provenance["mlflow_run_id"] = tracked.run_id
-            self.log.begin(tracked, self.position, {**facts, "settings": settings})
+            facts |= {"ranks": self.ranks.world, "settings": settings}
+            self.log.begin(tracked, self.position, facts)
             while not self.position.finished:
                 if self.position.phase == "self_critical" and self.phase is None:
                     self._begin_second_phase()
                 self._epoch(stop)
-            return self._end(tracked.run_id)
+            record = self._end(tracked.run_id) if self.ranks.first else None
+            self.ranks.wait()
+            return record
+
+    def _tracked(self, settings: dict[str, Any]) -> contextlib.AbstractContextManager[Run]:
+        if not self.ranks.first:
+            return contextlib.nullcontext(Run())
+        parameters = {"data": self.shard_set.fingerprint, **settings}
+        name = f"train-{self.fingerprint}"
+        return Tracker(self.work).run("train", name, self.fingerprint, parameters)
 
     @property
     def _cached(self) -> bool:
@@ -115,24 +122,22 @@ class TrainingRun:
 
     def _loader(self, settings: TrainConfig) -> Loader:
         transform = self.state.saved.transform
-        return Loader(self.reader, self.encoded, transform, settings, features=self.train_features)
+        return Loader(
+            self.reader,
+            self.encoded,
+            transform,
+            settings,
+            features=self.train_features,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+        )
 
     def _begin_second_phase(self) -> None:
         """From the best epoch's weights, or where a killed run stood in this phase."""
         position, state = self.position, self.state
         settings = phase_settings(self.settings)
-        self.phase = SelfCritical.of(
-            state.saved, self.reader.captions(), settings, self.directory / "rewards.parquet"
-        )
-        if position.guard is not None:
-            self.phase.guard.restore(position.guard)
-        if position.step == position.phase_step:
-            assert position.best is not None
-            best = SavedCaptioner.load(self.checkpoints.path(position.best.step))
-            state.saved.model.load_state_dict(best.model.state_dict())
-            state.optimiser.state.clear()
-            if state.average is not None:
-                state.average.restart()
+        captions = self.reader.captions()
+        self.phase = prepare(state, captions, settings, self.directory, position, self.checkpoints)
         self.loader = self._loader(settings)
         self.step = SelfCriticalStepper(
             state,
@@ -142,6 +147,7 @@ class TrainingRun:
             cached=self._cached,
             phase=self.phase,
             first_step=position.phase_step,
+            ranks=self.ranks,
         )
         last = position.phase_epoch + settings.epochs
         self.settings = settings.model_copy(update={"epochs": last})
@@ -155,10 +161,11 @@ class TrainingRun:
         model, transform = saved.model.eval(), saved.transform
         name = encoder_fingerprint(model, transform, saved.architecture)
         place, flip = self.work / "features" / name, self.settings.augment.flip
-        return (
-            FeatureCache(model, transform, self.reader, place, size, mirrored=flip),
-            FeatureCache(model, transform, self.validation.reader, place, size),
-        )
+        with self.ranks.in_turn():  # rank 0 fills what is missing, the others find it there
+            return (
+                FeatureCache(model, transform, self.reader, place, size, mirrored=flip),
+                FeatureCache(model, transform, self.validation.reader, place, size),
+            )
 
     def _epoch(self, stop: StopRequest) -> None:
         """The rest of the epoch in progress, its validation and its checkpoint."""
@@ -169,17 +176,18 @@ class TrainingRun:
         # Closed at once when a step fails, so that no thread reads on.
         with contextlib.closing(self.loader.batches(position.epoch, position.batch)) as batches:
             for batch in batches:
-                self._advance(batch, self.step(batch, position.step))
+                outcome = self.step(batch, position.step)
+                due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
+                save, leave = self._advance(batch, outcome, due, stop.asked)
                 if self._collapsed():
                     return
-                due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
-                if (due or stop.asked) and position.batch < self.loader.steps:
+                if save and position.batch < self.loader.steps:
                     self._commit()
                     saved_at = time.monotonic()
-                    self._check(stop)
+                    self._check(leave)
         self._end_epoch(time.monotonic() - started)
         if not position.finished:
-            self._check(stop)
+            self._check(self.ranks.total([stop.asked])[0] > 0)
 
     def _collapsed(self) -> bool:
         """Whether the guard ended training; the best epoch so far is what is kept."""
@@ -201,38 +209,35 @@ class TrainingRun:
         )
         return True
 
-    def _check(self, stop: StopRequest) -> None:
-        if stop.asked:
+    def _check(self, leave: bool) -> None:
+        if leave:
             raise StoppedError(
                 f"stopped by SIGTERM at step {self.position.step}, of which there is a checkpoint; "
                 "run the same command again to go on"
             )
 
-    def _advance(self, batch: Batch, outcome: Outcome) -> None:
-        position = self.position
+    def _advance(
+        self, batch: Batch, own: Outcome, due: bool = False, asked: bool = False
+    ) -> tuple[bool, bool]:
+        """Count a step, and settle among the ranks what comes next: save, leave.
+
+        Clocks and signals are a rank's own: rank 0's clock counts, and any rank's signal.
+        """
+        values = [own.entropy_sum, own.words, due and self.ranks.first, asked]
+        entropy, words, saving, leaving = self.ranks.total(values)
+        outcome, position = replace(own, entropy_sum=entropy, words=int(words)), self.position
         if not outcome.finite(self.state.scaler is not None):
-            self._refuse(batch, outcome)
+            found = (batch, own, outcome, position, self.settings, self.directory)
+            raise refuse(self.ranks, self.loader, *found)
         position.step += 1
         position.batch += 1
         position.loss_sum += outcome.entropy_sum
         position.loss_words += outcome.words
         self.log.step(batch, outcome, position, learning_rates(self.state.optimiser))
-
-    def _refuse(self, batch: Batch, outcome: Outcome) -> None:
-        """Training cannot go on: keep what it met, and say so."""
-        file = self.directory / "nonfinite.json"
-        ids = [self.reader.info(picture)["id"] for picture in batch.pictures]
-        facts = {"step": self.position.step, "epoch": self.position.epoch, "batch": batch.number}
-        numbers = {"loss": str(outcome.loss), "gradient_norm": str(outcome.gradient_norm)}
-        storage.commit_json(file, {**facts, **numbers, "ids": ids, "keys": batch.keys})
-        raise ModelError(
-            f"the loss became {outcome.loss} (gradient norm {outcome.gradient_norm}) at step "
-            f"{self.position.step}; its pictures are listed in {file}. Lower train.learning_rate "
-            f"(now {self.settings.learning_rate}) or train.clip_norm (now {self.settings.clip_norm})"
-        )
+        return saving + leaving > 0, leaving > 0
 
     def _commit(self) -> None:
-        self.log.outbox.commit()
+        self.log.commit()
         self.position.guard = None if self.phase is None else self.phase.guard.state()
         self.checkpoints.save(self.state, self.position)
         self.log.committed()
@@ -241,9 +246,8 @@ class TrainingRun:
         """Validate, note the score, and commit the position before the next epoch."""
         position, settings = self.position, self.settings
         loss = position.loss_sum / max(position.loss_words, 1)
-        with self.state.validated():
-            evaluation = self.validation.evaluate(self.state.saved, self.validation_features)
-        scores = evaluation.percent()
+        evaluation = self._evaluate() if self.ranks.first else None
+        scores = self.ranks.told({} if evaluation is None else evaluation.percent())
         position.epoch, position.batch = position.epoch + 1, 0
         position.loss_sum, position.loss_words = 0.0, 0
         score = EpochScore(epoch=position.epoch, step=position.step, cider=scores["cider"])
@@ -259,7 +263,8 @@ class TrainingRun:
         )
         self.log.epoch(position, loss, scores)
         self._commit()
-        self.log.samples(evaluation, position.epoch)
+        if evaluation is not None:
+            self.log.samples(evaluation, position.epoch)
         assert position.best is not None
         say(
             "train",
@@ -268,23 +273,20 @@ class TrainingRun:
             + ("  (early stop)" if stopped else ""),
         )
 
+    def _evaluate(self) -> Evaluation:
+        with self.state.validated():
+            return self.validation.evaluate(self.state.saved, self.validation_features)
+
     def _end(self, run_id: str | None) -> Checkpoint:
         """Commit the model that is kept, and make its record."""
         chosen = choose_model(
             self.checkpoints, self.position, self.validation, self.validation_features
         )
-        with storage.commit_directory(self.directory / "model") as directory:
-            chosen.saved.save(directory)
+        record = keep_model(
+            chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id
+        )
         # One step on: the last epoch's points were delivered with its checkpoint.
         self.log.outbox.add({"best_val_cider": chosen.cider}, self.position.step + 1)
-        self.log.outbox.commit()
+        self.log.commit()
         self.log.committed()
-        return Checkpoint(
-            path=str(self.directory / "model"),
-            fingerprint=self.fingerprint,
-            shard_set=self.shard_set.fingerprint,
-            epoch=chosen.epoch,
-            step=chosen.step,
-            validation_cider=chosen.cider,
-            run_id=run_id,
-        )
+        return record

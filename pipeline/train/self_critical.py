@@ -43,8 +43,8 @@ class Outcome:
     """For the log, over the batch: reward, baseline and advantage_std (CIDEr-D x100); sample_tokens
     (a caption's mean), ended and repeats (shares); draw_seconds, reward_seconds and
     forward_seconds (of the pass that the gradient goes back through)."""
-    collapse: str | None
-    """What the guard has against the captions drawn lately; training must stop."""
+    drawn: CaptionFigures
+    """The captions drawn, counted; `SelfCritical.guard` watches those of a whole batch."""
 
 
 def advantages(rewards_BN: Floats, greedy_B: Floats | None = None) -> Floats:
@@ -87,7 +87,7 @@ class SelfCritical:
             limits: the model's own generation limits; length and banned tokens hold for drawn
                 captions, what depends on the words before (blocked n-grams, repetition penalty,
                 banned runs) is for the search alone.
-            guard: sees every caption drawn.
+            guard: to watch what is drawn, batch by batch (see `Outcome.drawn`).
             seed: of the drawing.
         """
         assert references.end_token, "references without the end token reward broken captions"
@@ -184,7 +184,7 @@ class SelfCritical:
             "reward_seconds": judged - sampled,
             "forward_seconds": time.perf_counter() - judged,
         }
-        return Outcome(loss, figures, self.guard.add(tokens))
+        return Outcome(loss, figures, seen)
 
     def draw(self, memory: Memory, rows: Sequence[int], epoch: int) -> list[list[Hypothesis]]:
         """N captions of each picture, the longest first (what teaching an LSTM wants)."""

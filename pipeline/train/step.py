@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import TrainConfig
 from pipeline.images import normalise
 from pipeline.models.captioner import Captioner
 from pipeline.train.checkpoints import TrainingState
+from pipeline.train.distributed import Ranks
 from pipeline.train.loader import Batch
 from pipeline.train.loss import Loss, caption_loss
 from pipeline.train.optimiser import set_learning_rate
@@ -54,9 +57,13 @@ class Stepper:
         device: torch.device,
         *,
         cached: bool,
+        ranks: Ranks | None = None,
     ) -> None:
         self.state, self.settings, self.schedule = state, settings, schedule
-        self.device, self.cached = device, cached
+        self.device, self.cached, self.ranks = device, cached, ranks or Ranks()
+        self._objective: Any = Objective(self.model)
+        self._parallel: list[bool] = []
+        """Which parameters it sums the gradients of."""
         self._losses = (
             torch.compile(caption_losses, dynamic=True) if settings.compile else caption_losses
         )
@@ -73,6 +80,12 @@ class Stepper:
         self.model.encoder.train(not frozen)
         for parameter in self._encoder_parameters():
             parameter.requires_grad_(not frozen)
+        trained = [parameter.requires_grad for parameter in self.model.parameters()]
+        if trained != self._parallel:
+            # The former one's hooks go before another's come.
+            self._objective = None
+            self._objective = self.ranks.parallel(Objective(self.model))
+            self._parallel = trained
 
     def _encoder_parameters(self) -> Iterator[torch.nn.Parameter]:
         for group in self.state.optimiser.param_groups:
@@ -88,11 +101,12 @@ class Stepper:
         optimiser, scaler = self.state.optimiser, self.state.scaler
         set_learning_rate(optimiser, self.schedule.share(step))
         optimiser.zero_grad(set_to_none=True)
+        *early, last = self._pieces(batch)
         losses = []
-        for piece in self._pieces(batch):
-            loss = self._loss(batch, piece)
-            (loss.total if scaler is None else scaler.scale(loss.total)).backward()
-            losses.append(loss)
+        for piece in early:
+            with self._objective.no_sync():
+                losses.append(self._backward(batch, piece))
+        losses.append(self._backward(batch, last))  # here the ranks' gradients meet
         if scaler is not None:
             scaler.unscale_(optimiser)
         trained = [p for group in optimiser.param_groups for p in group["params"]]
@@ -113,9 +127,16 @@ class Stepper:
             self.state.average.update(step)
         return outcome
 
+    def _backward(self, batch: Batch, piece: slice) -> Loss:
+        loss = Loss(*self._objective(self._loss, batch, piece))
+        scaler = self.state.scaler
+        (loss.total if scaler is None else scaler.scale(loss.total)).backward()
+        return loss
+
     def _pieces(self, batch: Batch) -> Iterator[slice]:
-        size = -(-len(batch.pictures) // self.settings.accumulate)
-        for first in range(0, len(batch.pictures), max(size, 1)):
+        """At least one, which is empty where the rank has no pictures."""
+        size = max(-(-len(batch.pictures) // self.settings.accumulate), 1)
+        for first in range(0, max(len(batch.pictures), 1), size):
             yield slice(first, first + size)
 
     def piece_features(self, batch: Batch, piece: slice) -> Tensor:
@@ -137,6 +158,33 @@ class Stepper:
                 batch.captions,
                 self.settings,
             )
+
+
+class Objective(nn.Module):
+    """A piece's loss as a module's forward: what DistributedDataParallel can wrap."""
+
+    def __init__(self, model: Captioner) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, loss: Callable[[Batch, slice], Loss], batch: Batch, piece: slice
+    ) -> tuple[Tensor, Tensor, int]:
+        """The fields of the `loss`, plain, since gradients are looked for in them.
+
+        A rank without pictures gives zero to every parameter, for the others' sake: a sum needs
+        all of its parts.
+        """
+        if not batch.pictures:
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            total = torch.stack([p.flatten()[:0].sum() for p in trained]).sum()
+            return total, torch.zeros_like(total), 0
+        found = loss(batch, piece)
+        return found.total, found.entropy_sum, found.words
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Of one process: there is nobody to meet."""
+        return nullcontext()
 
 
 def caption_losses(

@@ -43,6 +43,7 @@ def test_machinery_is_not():
         "checkpoint_seconds": 9,
         "keep_checkpoints": 7,
         "workers": 2,
+        "devices": 4,
         "sample_captions": 1,
         "allow_overlap": True,
     }

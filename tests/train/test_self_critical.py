@@ -246,7 +246,7 @@ def test_captions_get_better(model, baseline):
     for epoch in range(100):
         optimiser.param_groups[0]["lr"] = 0.004 * min(1, (epoch + 1) / 30)
         outcome = phase.step(FEATURES, ROWS, epoch)
-        assert outcome.collapse is None, "it gets better, which is no collapse"
+        assert phase.guard.watch(outcome.drawn) is None, "it gets better, which is no collapse"
         optimiser.zero_grad()
         outcome.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
@@ -263,6 +263,7 @@ def run(model, optimiser, phase, epochs):
             optimiser.zero_grad()
             outcome.loss.backward()
             optimiser.step()
+            phase.guard.watch(outcome.drawn)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gpt"])
@@ -302,14 +303,15 @@ def test_a_picture_draws_the_same_in_any_batch_and_anew_each_epoch(model):
 def test_a_collapsed_model_is_noticed_and_a_healthy_one_is_not(model):
     teach_language(model, 60)
     healthy = trainer(model, guard={"window": 30})
-    assert healthy.step(FEATURES, ROWS, 0).collapse is None
+    assert healthy.guard.watch(healthy.step(FEATURES, ROWS, 0).drawn) is None
     word = TOKENIZER.encode(["grass"])[0][1]
     with torch.no_grad():  # one word, over and over
         if isinstance(model.decoder, LSTMDecoder):
             model.decoder.out_bias[word] += 50
         else:
             model.decoder.norm.bias += 50 * model.decoder.embed.weight[word]
-    verdict = trainer(model, guard={"window": 30}).step(FEATURES, ROWS, 0).collapse
+    broken = trainer(model, guard={"window": 30})
+    verdict = broken.guard.watch(broken.step(FEATURES, ROWS, 0).drawn)
     assert verdict is not None
     assert "0% of them come to their end" in verdict
     assert "of their token pairs are repeats" in verdict
