@@ -253,7 +253,7 @@ def test_captions_get_better(model, baseline):
         optimiser.step()
         rewards.append(outcome.figures["reward"])
     assert mean(rewards[-5:]) > 1.5 * mean(rewards[:5])
-    assert greedy_cider(model) > 2 * before
+    assert greedy_cider(model) > 1.5 * before
 
 
 def run(model, optimiser, phase, epochs):
