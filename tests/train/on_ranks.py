@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 import types
+import warnings
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from pipeline.train import log, rank, train
 from pipeline.train.step import Stepper
 
 runs.installed = lambda: False
+warnings.simplefilter("ignore")  # as the command does
 log.LOG_STEPS = 1
 # Finished runs keep their checkpoints here: everything in the last one is compared.
 stage.shutil = rank.shutil = types.SimpleNamespace(rmtree=lambda *_, **__: None)
