@@ -60,6 +60,11 @@ class EncoderConfig(Strict):
     freeze_batch_norm: bool = Field(
         True, description="Keep batch statistics fixed while fine-tuning."
     )
+    padding: Literal["same"] | None = Field(
+        None,
+        description="same: weights of a torchvision CNN that were trained in TensorFlow, whose "
+        "padding differs where a stride is above 1; none: torch's.",
+    )
     patch: int | None = Field(None, ge=1, le=256, description="vit: side of a patch, pixels; 16.")
     depth: int | None = Field(None, ge=1, le=128, description="vit: blocks; 12.")
     width: int | None = Field(None, ge=8, le=8192, description="vit: width of a token; 384.")

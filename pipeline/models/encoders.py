@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.captioner import Encoder
 from pipeline.models.cnn import GridEncoder, cut
+from pipeline.models.same_padding import pad_as_tensorflow
 from pipeline.models.stages import Train
 from pipeline.models.timm_encoder import PREFIX, build_timm, timm_recipe
 from pipeline.models.vit import ViTEncoder, from_torchvision, resample_positions
@@ -33,6 +34,7 @@ GRIDS = {
     "Swin": r"swin_(v2_)?[tsb]",
 }
 """torchvision's names of the networks that end in a grid."""
+GRID = re.compile("|".join(GRIDS.values()))
 VIT = r"vit_[blh]_\d+"
 """torchvision's names of Vision Transformers; `vit` alone is one of any size."""
 HEADS = ("fc.", "classifier.", "head.", "heads.")
@@ -65,6 +67,7 @@ def build_encoder(
     train: Train = "none",
     freeze_batch_norm: bool = True,
     weights: str | Path | None = None,
+    padding: str | None = None,
     **settings: Any,
 ) -> Encoder:
     """An encoder, its last stages trainable as `train` says, in evaluation mode.
@@ -76,6 +79,7 @@ def build_encoder(
         freeze_batch_norm: keep batch statistics fixed in the trained stages too.
         weights: a torchvision weights name or a timm tag, a file of a state dict of the whole model
             (with or without its head), or None for random weights.
+        padding: "same" for weights of torchvision's networks that were trained in TensorFlow.
         settings: of `vit` alone: patch, depth, width, heads, mlp and what else `ViTEncoder` takes.
 
     Raises:
@@ -87,6 +91,10 @@ def build_encoder(
     settings = {key: value for key, value in settings.items() if value is not None}
     if settings and name != "vit":
         raise ConfigError(f"{', '.join(settings)}: settings of the encoder vit, not of {name}")
+    if padding is not None and (name == "vit" or not GRID.fullmatch(name)):
+        raise ConfigError(
+            f"padding = {padding!r} is for torchvision's convolutional networks, not for {name}"
+        )
     if name.startswith(PREFIX):
         return build_timm(
             name, size=size, train=train, freeze_batch_norm=freeze_batch_norm, weights=weights
@@ -98,6 +106,8 @@ def build_encoder(
     if state is not None:
         assert weights is not None
         fit(model, state, name=name, origin=weights, head=HEADS)
+    if padding == "same":
+        pad_as_tensorflow(model)
     return GridEncoder(
         cut(model),
         size=size,
