@@ -109,7 +109,7 @@ def test_padding_costs_nothing_and_changes_nothing():
 
 def test_it_learns():
     decoder = tiny(dropout=0.1).train()
-    decoder._initialise(2)
+    decoder._initialise(decoder.embed.embedding_dim, 2)
     optimiser = torch.optim.Adam(decoder.parameters(), 1e-2)
     tokens = torch.randn(4, LAYOUT.tokens, 12)
     captions = torch.randint(4, VOCABULARY, (4, 2, 6))
