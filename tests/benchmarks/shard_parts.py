@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shard_rate import make_pictures
+from photos import make_pictures
 
 from pipeline import images
 from pipeline.config import Config

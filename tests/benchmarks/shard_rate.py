@@ -22,32 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import webdataset
-from PIL import Image
+from photos import make_pictures
 
 from pipeline.config import Config
 from pipeline.shard import shard
-
-
-def make_pictures(folder: Path, count: int) -> None:
-    """640x480 JPEGs of about 155 kB, as COCO's are; each file differs from the others."""
-    rng = np.random.default_rng(0)
-    pictures = []
-    for _ in range(min(count, 24)):
-        blobs = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
-        pixels = np.asarray(blobs.resize((640, 480), Image.Resampling.BICUBIC)).astype(np.int16)
-        grain = rng.normal(0, 13, pixels.shape).astype(np.int16)
-        picture = io.BytesIO()
-        Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(
-            picture, "JPEG", quality=90
-        )
-        pictures.append(picture.getvalue())
-    folder.mkdir()
-    for n in range(count):
-        data = pictures[n % len(pictures)]
-        comment = b"\xff\xfe\x00\x0a" + f"{n:08d}".encode()
-        (folder / f"{n:012d}.jpg").write_bytes(data[:2] + comment + data[2:])
 
 
 def drop_from_cache(files: list[Path]) -> None:
