@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler, SequentialSampler
 from transformers_twin import Twin
 
 from pipeline.config import TrainConfig
@@ -97,6 +98,9 @@ class Training:
                 losses.append(loss.detach())
                 return loss
 
+            def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler[int]:
+                return SequentialSampler(rows)
+
         with tempfile.TemporaryDirectory() as directory:
             trainer = Remembering(
                 model=self.model,
@@ -123,7 +127,6 @@ class Training:
             "bf16": settings.precision == "bf16",
             "torch_compile": settings.compile,
             "use_cpu": self.device.type == "cpu",
-            "train_sampling_strategy": "sequential",
             "dataloader_pin_memory": False,  # the pixels are on the device already
             "remove_unused_columns": False,
             "logging_strategy": "no",
