@@ -261,6 +261,8 @@ def parse() -> argparse.Namespace:
     for name, value in DEFAULTS[options.device].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.warmup < 1:
+        parser.error(f"--warmup = {options.warmup}: at least 1, after which the clock starts")
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.dtype = PRECISIONS[options.precision]
     return options
