@@ -68,6 +68,7 @@ def linear(
         and x.dtype in {torch.float32, torch.bfloat16}
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
+        and not torch.compiler.is_compiling()  # which knows this operator for constant weights alone
         and x.numel()
     ):
         if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):

@@ -113,3 +113,17 @@ def test_bfloat16_gradients_are_close_to_torchs_own():
     F.linear(*expected).sum().backward()
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, atol=0.1, rtol=0.02)
+
+
+def test_a_compiled_product_is_torchs_own():
+    """Inductor takes oneDNN's operator with constant weights alone, and training's are not."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    x, weight, bias = torch.randn(3, 8), torch.randn(5, 8, requires_grad=True), torch.randn(5)
+    out = torch.compile(linear, backend=keep)(x, weight, bias)
+    torch.testing.assert_close(out, F.linear(x, weight, bias))
+    assert [F.linear] == [n.target for n in graphs[0].graph.nodes if n.op == "call_function"]
