@@ -230,7 +230,6 @@ def test_sigterm_and_a_rank_that_is_killed(data, tmp_path):
     assert "error: rank 1 was killed by SIGKILL (the system does so when memory runs out)" in said
     log = next(tmp_path.glob("train/*/ranks/1.log"))
     assert f"{log} ends:\n  " in said
-    assert "\n  train   epoch " in said, "the rank's last lines"
     assert "Traceback" not in said
     assert "epoch" in log.read_text()
     with storage.lock(log.parents[1]):  # nobody is left
