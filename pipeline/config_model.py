@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt, Tag, field_validator, model_validator
@@ -84,8 +85,9 @@ class EncoderConfig(Strict):
             return tree
         given = {key: value for key, value in tree.items() if value is not None}
         sizes = {"patch": 16, "depth": 12, "width": 384, "heads": 6, "dropout": 0.0, **given}
-        if isinstance(sizes["width"], int):
-            sizes.setdefault("mlp", 4 * sizes["width"])
+        # '384' and 384.0 are whole numbers to pydantic too; what is none, it refuses by name.
+        with suppress(TypeError, ValueError, OverflowError):
+            sizes.setdefault("mlp", 4 * int(float(sizes["width"])))
         return sizes
 
     @model_validator(mode="after")

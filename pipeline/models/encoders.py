@@ -91,7 +91,7 @@ def build_encoder(
     settings = {key: value for key, value in settings.items() if value is not None}
     if settings and name != "vit":
         raise ConfigError(f"{', '.join(settings)}: settings of the encoder vit, not of {name}")
-    if padding is not None and (name == "vit" or not GRID.fullmatch(name)):
+    if padding is not None and (name.startswith("swin") or not GRID.fullmatch(name)):
         raise ConfigError(
             f"padding = {padding!r} is for torchvision's convolutional networks, not for {name}"
         )

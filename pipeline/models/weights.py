@@ -130,7 +130,8 @@ def fit(
         note: said at the end of the line.
 
     Raises:
-        WeightsError: tensors of `module` that are missing, unknown ones, or other shapes.
+        WeightsError: tensors of `module` that are missing, unknown ones, other shapes, or NaN and
+            infinity in them.
     """
     own = module.state_dict()
     wanted = {key: value for key, value in state.items() if not key.startswith(head)}
@@ -159,6 +160,8 @@ def fit(
     ]
     if any(problems):
         raise WeightsError(f"{origin} does not fit {name}: " + "; ".join(filter(None, problems)))
+    if damaged := [key for key, value in fitting.items() if not value.isfinite().all()]:
+        raise WeightsError(f"{origin}: {_list('with NaN or infinity', damaged)}; it is damaged")
     left = "" if len(wanted) == len(state) else "; its classification head is not used"
     say("encoder", f"{name}: {len(wanted)} of {len(state)} tensors from {origin}{left}{note}")
 

@@ -154,6 +154,14 @@ def test_the_settings_are_what_build_takes():
     build_encoder(**load_config().train.encoder.model_dump(mode="json", exclude={"weights"}))
 
 
+@pytest.mark.parametrize("width", ["32.0", "'32'", "'32.0'"])
+def test_a_width_that_is_a_whole_number_in_other_letters(width):
+    config = load_config(
+        None, ["train.encoder.name=vit", "train.encoder.heads=2", f"train.encoder.width={width}"]
+    )
+    assert (config.train.encoder.width, config.train.encoder.mlp) == (32, 128)
+
+
 def wrong(*overrides: str) -> str:
     with pytest.raises(ConfigError) as raised:
         load_config(None, [f"train.{override}" for override in overrides])
@@ -166,5 +174,7 @@ def test_settings_that_cannot_be_are_refused_before_any_work():
     message = wrong(vit, "transform.size=100")
     assert "transform.size = 100 must be a multiple of encoder.patch = 16" in message
     assert "depth, heads: only of name = vit" in wrong("encoder={depth: 2, heads: 2}")
+    assert "encoder.width = 'wide'" in wrong(vit, "encoder.width=wide")
+    assert "encoder.width = inf" in wrong(vit, "encoder.width=.inf")
     assert "vit has no named weights" in wrong(vit, "encoder.weights=IMAGENET1K_V1")
     assert "train.transform.std" in wrong("transform.std=[0, 1, 1]")

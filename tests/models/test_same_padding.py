@@ -81,6 +81,6 @@ def test_encoders_keep_their_grid_and_change_what_they_see():
 
 
 def test_only_convolutional_networks_have_it():
-    for name in ("vit", "vit_b_16"):
+    for name in ("vit", "vit_b_16", "swin_t"):
         with pytest.raises(ConfigError, match="convolutional"):
             build_encoder(name, padding="same")

@@ -40,6 +40,14 @@ def test_a_head_may_be_absent_or_of_another_size(tmp_path, resnet, capsys):
         assert ("head is not used" in capsys.readouterr().err) == bool(head)
 
 
+def test_numbers_that_are_not_finite_are_refused(tmp_path, resnet):
+    conv = resnet["conv1.weight"].clone()
+    conv[0, 0, 0, 0] = float("nan")
+    torch.save({**resnet, "conv1.weight": conv}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="NaN or infinity: conv1"):
+        build_encoder("resnet18", size=32, weights=tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -26,14 +26,20 @@ class Tensors:
         """One tensor.
 
         Raises:
-            WeightsError: there is none of that name.
+            WeightsError: there is none of that name, or it holds NaN or infinity, with which
+                every caption would be empty.
         """
         if name not in self._tensors:
             raise WeightsError(
                 f"{self.origin} lacks the tensor {name}; the checkpoint is incomplete"
             )
+        tensor = self._tensors[name]
+        if not tensor.isfinite().all():
+            raise WeightsError(
+                f"{self.origin}: the tensor {name} holds NaN or infinity; the checkpoint is damaged"
+            )
         self.taken.add(name)
-        return self._tensors[name]
+        return tensor
 
     def rename(self, modules: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
         """Weights and biases of modules, (our name, their name) each."""

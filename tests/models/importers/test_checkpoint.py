@@ -195,6 +195,17 @@ def test_tensors_that_are_missing_strange_or_of_another_shape(directory):
     assert "position.weight [39," in message and "instead of [40," in message
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_tensors_that_are_not_finite(directory, value):
+    state = tensors(directory)
+    name = next(
+        n for n in state if n.endswith("word_embeddings.weight") or n.endswith("wte.weight")
+    )
+    state[name][1, 1] = value
+    write(directory, state)
+    assert f"{name} holds NaN or infinity" in refused(directory, WeightsError)
+
+
 def test_an_output_layer_of_its_own_is_refused(vit):
     state = tensors(vit)
     words = state["decoder.transformer.wte.weight"]
