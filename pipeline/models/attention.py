@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FEW = 16
-"""Queries up to which plain products beat the fused kernel on a CPU (search_speed.py)."""
+FEW, MANY = 16, 512
+"""Queries up to which plain products beat the fused kernel on a CPU (search_speed.py): in any type of
+number, and in bfloat16, in which the fused kernel multiplies no faster than in float32."""
 ROOM = 8
 """Tokens for which a cache on a CPU makes room at a time (search_speed.py --growth)."""
 
@@ -37,8 +38,9 @@ def attend(
         causal: query i sees keys up to i alone.
         weights: also give the mean over heads of where the queries looked [B, Q, K].
     """
-    few = q_BhQd.device.type == "cpu" and q_BhQd.shape[2] <= FEW and not torch.is_grad_enabled()
-    if causal or not (weights or few):
+    few = MANY if q_BhQd.dtype == torch.bfloat16 else FEW
+    on_cpu = q_BhQd.device.type == "cpu" and not torch.is_grad_enabled()
+    if causal or not (weights or (on_cpu and q_BhQd.shape[2] <= few)):
         assert not weights, "weights of causal attention are not needed"
         if torch.is_autocast_enabled("cpu") and q_BhQd.device.type == "cpu":
             # The kernel's derivative takes three times as long in bfloat16.
@@ -50,6 +52,8 @@ def attend(
             q_BhQd, k_BhKd, v_BhKd, attn_mask=mask, is_causal=causal
         )
         return out, None
+    if k_BhKd.dtype == torch.bfloat16:
+        k_BhKd = k_BhKd.contiguous()  # oneDNN would copy it too, but turned, at twice the price
     scores = (q_BhQd * q_BhQd.shape[-1] ** -0.5) @ k_BhKd.transpose(2, 3)
     if mask is not None:
         scores += mask

@@ -84,3 +84,18 @@ def test_beams_of_different_pasts_keep_all(monkeypatch):
 def test_a_device_that_records_its_steps_has_room_to_the_end():
     cache = BeamCache.empty(torch.zeros((), device="meta"), 1, 2, 3, STEPS, HEADS, D)
     assert cache.buffers_cBhKd[0].shape == (2, 2, HEADS, 3 * STEPS, D)
+
+
+@pytest.mark.parametrize("queries", [3, 50])
+@torch.no_grad()
+def test_bfloat16_attention_is_float32s_to_its_precision(queries):
+    torch.manual_seed(5)
+    # Keys as a cache and a picture encoder give them: a view of something larger.
+    q = torch.randn(2, 3, queries, 8)
+    kv = torch.randn(2, 60, 2, 3, 8).permute(2, 0, 3, 1, 4)[:, :, :, :50]
+    exact, _ = attend(q, *kv)
+    found, shares = attend(q.bfloat16(), *kv.bfloat16(), weights=True)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, atol=0.03, rtol=0.03)
+    torch.testing.assert_close(shares.float().sum(-1), torch.ones(2, queries), atol=0.02, rtol=0)
+    torch.testing.assert_close(attend(q.bfloat16(), *kv.bfloat16())[0], found)
