@@ -7,8 +7,9 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from pipeline.caption.files import ArchiveFile, LocalFile
 from pipeline.caption.folder import Folder
 from pipeline.caption.members import EXTENSIONS, Archive, text_name
 from pipeline.caption.tars import Tar, is_tar
@@ -39,18 +40,27 @@ def open_archive(path: Path, exclude: Path | None = None) -> Archive:
             return Folder(path, exclude)
         if not path.exists():
             raise ArchiveError(f"no archive at {path}; give {KINDS}")
-        if not path.is_file():
-            # A pipe would be waited for, and a device read without end.
-            raise ArchiveError(f"{path} is no regular file; write it to one and give that: {KINDS}")
-        if is_tar(path):
-            return Tar(path)
-        if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
-            return Zip(path)
+        return open_file(LocalFile(path))
     except OSError as error:
         raise ArchiveError(f"{path} cannot be opened: {error.strerror}") from None
-    if path.suffix.lower().lstrip(".") in EXTENSIONS:
-        raise ArchiveError(f"{path} is a single picture; give the folder it lies in ({KINDS})")
-    raise ArchiveError(f"{path} is none of the archives that are read: {KINDS}")
+
+
+def open_file(file: ArchiveFile) -> Archive:
+    """The archive in a file, its kind told by its content, else by its name.
+
+    Raises:
+        ArchiveError: not a kind that is read, or damaged from the start.
+        OSError: the storage cannot give its bytes.
+    """
+    extension = PurePath(file.name).suffix.lower().lstrip(".")
+    if is_tar(file):
+        return Tar(file)
+    with file.open() as content:
+        if zipfile.is_zipfile(content) or extension == "zip":
+            return Zip(file)
+    if extension in EXTENSIONS:
+        raise ArchiveError(f"{file.name} is a single picture; give the folder it lies in ({KINDS})")
+    raise ArchiveError(f"{file.name} is none of the archives that are read: {KINDS}")
 
 
 def open_archives(paths: Sequence[Path], exclude: Path | None = None) -> dict[Path, Archive]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
-import stat
 import tarfile
 import threading
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, cast
 
-from pipeline.caption.folder import too_many_bytes
+from pipeline.caption.files import ArchiveFile, too_many_bytes
 from pipeline.caption.members import (
     EXTENSIONS,
     Archive,
@@ -42,13 +39,11 @@ class Tar(Archive):
 
     kind = "tar"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open(path, "rb") as file:
-            self.sequential = file.read(2) == b"\x1f\x8b"
+    def __init__(self, file: ArchiveFile) -> None:
+        self.file = file
+        self.sequential = file.head(2) == b"\x1f\x8b"
         self._lock = threading.Lock()
         self._stream: IO[bytes] | None = None
-        self._descriptor = -1
         self._last: tuple[Sidecar, bytes | str] | None = None
 
     def members(self) -> Iterator[Member]:
@@ -70,14 +65,14 @@ class Tar(Archive):
             except _DAMAGE as error:
                 # The first header already: a gzip that is no tar, or a file of another kind.
                 raise ArchiveError(
-                    f"{self.path} is not a tar that can be read ({type(error).__name__});"
+                    f"{self.file.name} is not a tar that can be read ({type(error).__name__});"
                     " check it with `tar tf`"
                 ) from None
 
     def _open(self) -> IO[bytes]:
         if self.sequential:
-            return cast("IO[bytes]", gzip.open(self.path, "rb"))
-        return open(self.path, "rb")
+            return cast("IO[bytes]", gzip.open(self.file.open(), "rb"))
+        return self.file.open()
 
     def read(self, member: Member, most: int) -> bytes:
         """The member's bytes, from where the listing found them."""
@@ -106,10 +101,7 @@ class Tar(Archive):
                     self._stream.close()
                     self._stream = None
                     raise
-        with self._lock:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._descriptor, size, offset)
+        return self.file.at(offset, size)
 
     def meta(self, member: Member) -> str | None:
         """The sample's `.json` and `.txt` as JSON text."""
@@ -137,9 +129,7 @@ class Tar(Archive):
             if self._stream is not None:
                 self._stream.close()
                 self._stream = None
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        self.file.close()
 
 
 def _walk(stream: IO[bytes]) -> Iterator[Member]:
@@ -247,16 +237,13 @@ def _extension(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[2].lower()
 
 
-def is_tar(path: Path) -> bool:
+def is_tar(file: ArchiveFile) -> bool:
     """Whether the file is a tar, plain or gzipped, by its content and else by its name."""
-    with open(path, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return False
-        head = file.read(512)
+    head, named = file.head(512), file.name.lower().endswith((".tar", ".tar.gz", ".tgz"))
     if head[:2] == b"\x1f\x8b":
         try:
-            with gzip.open(path, "rb") as stream:
+            with file.open() as packed, gzip.open(packed, "rb") as stream:
                 head = stream.read(512)
         except _DAMAGE:
-            return path.name.lower().endswith((".tar.gz", ".tgz"))
-    return head[257:262] == b"ustar" or path.name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+            return named
+    return head[257:262] == b"ustar" or named

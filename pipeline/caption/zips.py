@@ -7,9 +7,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-from pipeline.caption.folder import too_many_bytes
+from pipeline.caption.files import ArchiveFile, too_many_bytes
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason, text_name
 from pipeline.errors import ArchiveError, ImageError
 
@@ -24,13 +23,13 @@ class Zip(Archive):
 
     kind = "zip"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, file: ArchiveFile) -> None:
+        self.file = file.open()
         try:
-            self.zip = zipfile.ZipFile(path)
+            self.zip = zipfile.ZipFile(self.file)
         except _DAMAGE as error:
             raise ArchiveError(
-                f"{path} is not a zip that can be read ({type(error).__name__});"
+                f"{file.name} is not a zip that can be read ({type(error).__name__});"
                 " check it with `unzip -t`, or pack it again"
             ) from None
         self.entries = self.zip.infolist()
@@ -70,6 +69,7 @@ class Zip(Archive):
     def close(self) -> None:
         """Close the zip."""
         self.zip.close()
+        self.file.close()
 
 
 def _member(place: int, entry: zipfile.ZipInfo, occurrences: Occurrences) -> Member:
