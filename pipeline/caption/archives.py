@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pipeline.caption.files import ArchiveFile, LocalFile
 from pipeline.caption.folder import Folder
 from pipeline.caption.members import EXTENSIONS, Archive, text_name
 from pipeline.caption.tars import Tar, is_tar
-from pipeline.caption.zips import Zip
+from pipeline.caption.zips import Zip, is_zip
 from pipeline.errors import ArchiveError
 
 KINDS = "a folder, a tar (.tar, .tar.gz, WebDataset) or a zip"
@@ -55,9 +54,8 @@ def open_file(file: ArchiveFile) -> Archive:
     extension = PurePath(file.name).suffix.lower().lstrip(".")
     if is_tar(file):
         return Tar(file)
-    with file.open() as content:
-        if zipfile.is_zipfile(content) or extension == "zip":
-            return Zip(file)
+    if extension == "zip" or is_zip(file):
+        return Zip(file)
     if extension in EXTENSIONS:
         raise ArchiveError(f"{file.name} is a single picture; give the folder it lies in ({KINDS})")
     raise ArchiveError(f"{file.name} is none of the archives that are read: {KINDS}")
