@@ -12,7 +12,7 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import ArchiveError, ImageError
 
@@ -89,6 +89,72 @@ class LocalFile(ArchiveFile):
                 self._descriptor = -1
 
 
+class Status(NamedTuple):
+    """What listing notes of a file that a list names."""
+
+    size: int = 0
+    modified: int = 0
+    reason: str | None = None
+    """A key of SKIPPED. Of a file that is missing there is nothing to note: reading says so."""
+
+
+class Files(ABC):
+    """The files that a list names: where its paths start, and how they are read."""
+
+    @abstractmethod
+    def status(self, path: bytes) -> Status:
+        """Size and time, by stat alone."""
+
+    @abstractmethod
+    def read(self, path: bytes, most: int) -> bytes:
+        """The file's bytes; from any thread.
+
+        Raises:
+            ImageError: unreadable_file, or too_many_bytes (more than `most`; not read).
+        """
+
+
+class LocalFiles(Files):
+    """Files of this machine; relative paths start at `base`.
+
+    A list is what its owner wants read, so that a path may be absolute, hold `..` or pass
+    through links; with `root` nothing outside that folder is read. Only regular files are.
+    """
+
+    def __init__(self, base: Path, root: Path | None = None) -> None:
+        self.base = os.fsencode(os.path.realpath(root if root is not None else base))
+        self.confined = root is not None
+
+    def status(self, path: bytes) -> Status:
+        """See `Files`."""
+        real = self._real(path)
+        if real is None:
+            return Status(reason="outside_root") if self.confined else Status()
+        try:
+            status = os.lstat(real)
+        except (OSError, ValueError):
+            return Status()
+        if not stat.S_ISREG(status.st_mode):
+            return Status(reason="not_a_regular_file")
+        return Status(status.st_size, status.st_mtime_ns)
+
+    def read(self, path: bytes, most: int) -> bytes:
+        """See `Files`."""
+        real = self._real(path)
+        if real is None:
+            raise ImageError("unreadable_file", "the path leads out of caption.root, or nowhere")
+        return read_regular(real, most)
+
+    def _real(self, path: bytes) -> bytes | None:
+        try:
+            real = os.path.realpath(os.path.join(self.base, path))  # noqa: PTH118  (bytes)
+        except (OSError, ValueError):
+            # A NUL, or links in a circle.
+            return None
+        inside = real.startswith(self.base.rstrip(b"/") + b"/")
+        return real if inside or not self.confined else None
+
+
 def read_regular(path: bytes, most: int) -> bytes:
     """The bytes of a regular file; a last link is not followed, a pipe not waited for.
 
@@ -96,11 +162,14 @@ def read_regular(path: bytes, most: int) -> bytes:
         ImageError: unreadable_file, or too_many_bytes (more than `most`; not read).
     """
     try:
+        # Opening is an act of its own for some devices.
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise ImageError("unreadable_file", "the name is not, or no longer, that of a file")
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError("unreadable_file", "the name is no longer that of a file")
+                raise ImageError("unreadable_file", "the name is not, or no longer, that of a file")
             if status.st_size > most:
                 raise too_many_bytes(status.st_size, most)
             data = file.read(most + 1)
@@ -122,5 +191,7 @@ def unreadable(error: OSError) -> ImageError:
     """The error of a file that the system does not give."""
     if error.errno == errno.ENOENT:
         return ImageError("unreadable_file", "the file is gone since it was listed")
+    if error.errno == errno.ENAMETOOLONG:
+        return ImageError("unreadable_file", "the name is longer than a file's can be")
     code = errno.errorcode.get(error.errno or 0, "unknown error")
     return ImageError("unreadable_file", f"the file cannot be read ({code})")

@@ -24,6 +24,7 @@ SKIPPED = {
     "other_file_type": "the extension is not a picture's",
     "hidden_file": "a hidden file, or in a hidden folder",
     "link_outside_archive": "a symbolic link that leads out of the folder",
+    "outside_root": "the path leads out of the folder that caption.root names",
     "not_a_regular_file": "a link, a device or another thing without content of its own",
 }
 """Why a member is not an input."""
@@ -34,13 +35,15 @@ FAILED = {
     "unreadable_member": "the member is gone since it was listed, or cannot be read",
     "encrypted_member": "the member is encrypted",
     "overlapping_member": "the member shares its bytes with another, as in a zip bomb",
+    "null_cell": "the row holds no picture",
+    "bad_line": "the line names no file",
     "damaged_archive": "the archive is damaged here; what may follow cannot be listed",
 }
 """Why an input could not even be read; the decoder's own codes come on top."""
 
 
 class Sidecar(NamedTuple):
-    """A WebDataset sample's `.json` or `.txt`: where its bytes are."""
+    """What came with a picture: a WebDataset sample's `.json` or `.txt`, a list's line."""
 
     kind: str
     offset: int
@@ -58,7 +61,7 @@ class Member:
     modified: int = 0
     """Nanoseconds since 1970; 0 where the archive does not say."""
     offset: int = 0
-    """tar: where the bytes start; zip: place in the directory."""
+    """tar: where the bytes start; zip: of its entry; Parquet: row; list: of the line."""
     reason: str | None = None
     """A key of SKIPPED: not an input."""
     code: str | None = None

@@ -176,9 +176,8 @@ def _extend(extension: _Extension, header: Entry, content: bytes) -> None:
     if header.kind not in b"xX":
         return
     for key, value in _records(content):
-        if key == b"path" and extension.name is None:
-            extension.name = value
-        elif key == b"GNU.sparse.name":
+        # A sparse file's path is a made-up one; its own comes before it.
+        if key == b"GNU.sparse.name" or (key == b"path" and extension.name is None):
             extension.name = value
         try:
             if key == b"size":

@@ -143,7 +143,9 @@ class Directory:
 
     def overlaps(self) -> Overlaps:
         """Which members share bytes; 8 bytes of memory a member while it is asked."""
-        begins = array("Q", (e.local for e in self.entries() if e is not None and e.local < 1 << 63))
+        begins = array(
+            "Q", (e.local for e in self.entries() if e is not None and e.local < 1 << 63)
+        )
         ordered = np.sort(np.frombuffer(begins, dtype=np.uint64)) if begins else begins
         return Overlaps(array("Q", ordered.tobytes()) if begins else begins)
 

@@ -298,9 +298,7 @@ def test_a_tar_that_goes_wild_in_the_middle_says_so(tmp_path: Path, make_tar: Pa
     ]
 
 
-def test_a_second_tar_behind_the_first_is_read_too(
-    tmp_path: Path, make_tar: Pack
-) -> None:
+def test_a_second_tar_behind_the_first_is_read_too(tmp_path: Path, make_tar: Pack) -> None:
     one = make_tar(tmp_path / "1.tar", [("1.jpg", b"x")]).read_bytes()
     two = make_tar(tmp_path / "2.tar", [("2.jpg", b"x")]).read_bytes()
     (tmp_path / "both.tar").write_bytes(one + two)
