@@ -106,7 +106,7 @@ class SelfAttention(nn.MultiheadAttention):
             dropout = self.dropout if self.training else 0.0
             mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         else:
-            mixed, _ = attend(q, k, v)
+            mixed = attend(q, k, v)[0]
         return linear(
             mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias
         ), None
