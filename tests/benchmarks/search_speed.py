@@ -123,11 +123,12 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
         [searching] = alternating(
             [lambda: search(pair.ours, memory, pair.limits, beam=beam)], options
         )
-        torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as waits:
             warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            waits.clear()  # that the mode is a prototype
             search(pair.ours, memory, pair.limits, beam=beam)
-        torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode("default")
     tokens = options.tokens
     each = pair.images.element_size()
     weights = sum(p.numel() for p in pair.ours.decoder.parameters()) * each
