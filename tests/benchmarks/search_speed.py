@@ -32,11 +32,10 @@ from captioning_pair import (
     random_pair,
     trained_pair,
 )
-from torch.nn import functional as F
 
 from pipeline.decode import Limits, search
 from pipeline.models.captioner import Memory
-from pipeline.models.linear import linear
+from pipeline.models.linear import Linear, lay_out_for_inference
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
@@ -192,13 +191,14 @@ def products(options: argparse.Namespace) -> None:
     """torch's matrix product beside ours, at the encoder's and the search's sizes."""
     dtype = getattr(torch, options.dtype)
     for rows in (options.batch * 197, options.batch * 3):
-        x, weight = torch.randn(rows, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
-        turned, bias = weight.T.contiguous().T, torch.randn(1536, dtype=dtype)
+        x, theirs = torch.randn(rows, 384, dtype=dtype), torch.nn.Linear(384, 1536, dtype=dtype)
+        ours = Linear(384, 1536, dtype=dtype)
+        lay_out_for_inference(ours)
         with torch.inference_mode():
             mine, others = alternating(
                 [
-                    lambda x=x, w=turned, b=bias: linear(x, w, b),  # type: ignore[misc]
-                    lambda x=x, w=weight, b=bias: F.linear(x, w, b),  # type: ignore[misc]
+                    lambda x=x, layer=ours: layer(x),  # type: ignore[misc]
+                    lambda x=x, layer=theirs: layer(x),  # type: ignore[misc]
                 ],
                 options,
             )
