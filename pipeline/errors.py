@@ -13,6 +13,7 @@
     │   └── ModelNotFoundError      a model reference that names nothing
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
+    ├── StorageError            7   object storage that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
@@ -85,6 +86,12 @@ class BusyError(CaptionmillError):
     """Another run holds the directory."""
 
     exit_code = 6
+
+
+class StorageError(CaptionmillError):
+    """Object storage that cannot be reached, lacks the bucket or refuses access; names the URL."""
+
+    exit_code = 7
 
 
 class RankError(CaptionmillError):
