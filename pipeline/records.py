@@ -6,12 +6,12 @@ committed after everything that it names.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import storage
+from pipeline.remote import Location
 
 
 class Record(BaseModel):
@@ -19,12 +19,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Location) -> None:
         """Commit the record to `path`."""
         storage.commit_json(path, self.model_dump(mode="json"))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Location) -> Self:
         """Read a record back; FileNotFoundError and pydantic.ValidationError pass through."""
         return cls.model_validate(storage.read_json(path))
 

@@ -1,7 +1,8 @@
 """Files that are whole or absent: atomic commits, digests, fingerprints and locks.
 
 Knows no stage. Data is committed before the marker that speaks of it, so a reader
-never sees half a file and a kill costs at most the unit in flight.
+never sees half a file and a kill costs at most the unit in flight. On object storage
+a commit is one PUT of the whole object.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,16 +21,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import BusyError
+from pipeline.remote import Location, RemotePath
 
 TEMPORARY = ".tmp-"
 
 
-def commit(path: Path, content: bytes | str | Callable[[IO[bytes]], object]) -> None:
+Content = bytes | str | Callable[[IO[bytes]], object]
+"""Of a file: the bytes, the text (UTF-8), or a function that writes to a binary file."""
+
+
+def commit(path: Location, content: Content) -> None:
     """Write a whole file at `path`, or nothing: temporary file, flush to disk, rename.
 
-    `content` is the bytes, the text (UTF-8), or a function that writes to a binary file.
     Parent directories are made. An exception leaves `path` as it was.
     """
+    if isinstance(path, RemotePath):
+        path.write_bytes(_whole(content))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
@@ -48,7 +57,24 @@ def commit(path: Path, content: bytes | str | Callable[[IO[bytes]], object]) -> 
     _sync_directory(path.parent)
 
 
-def commit_json(path: Path, value: Any) -> None:
+def commit_copy(source: Path, path: Location) -> None:
+    """`commit` of a local file's content; to object storage a large one goes in parts."""
+    with open(source, "rb") as file:
+        if isinstance(path, RemotePath):
+            path.upload(file)
+        else:
+            commit(path, lambda out: shutil.copyfileobj(file, out, 1 << 20))
+
+
+def _whole(content: Content) -> bytes:
+    if callable(content):
+        file = io.BytesIO()
+        content(file)
+        return file.getvalue()
+    return content.encode() if isinstance(content, str) else content
+
+
+def commit_json(path: Location, value: Any) -> None:
     """`commit` of `value` as JSON, sorted and indented, the same bytes for the same value."""
     commit(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
@@ -89,7 +115,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """The JSON value in `path`; FileNotFoundError and json.JSONDecodeError pass through."""
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -6,7 +6,6 @@ the store itself wrote is never quoted but for its error code: it may hold keys 
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from pipeline.errors import StorageError
@@ -33,6 +32,9 @@ _REFUSED = {
     "ExpiredToken": "says the credentials have expired",
     "InvalidToken": "says the session token is not valid",
     "RequestTimeTooSkewed": "says this machine's clock is wrong",
+    "AuthorizationHeaderMalformed": "has this bucket in another region",
+    "PermanentRedirect": "has this bucket in another region",
+    "301": "has this bucket in another region",
 }
 _HINTS = {
     "NoCredentialsError": (
@@ -95,33 +97,35 @@ def is_passing(error: BaseException) -> bool:
 
 def explain(error: BaseException, url: str, attempts: int) -> StorageError:
     """The error that a user sees."""
-    code, status = error_code(error), _status(error)
     tried = f" ({attempts} attempts; AWS_MAX_ATTEMPTS allows more)" if attempts > 1 else ""
-    for name, hint in _HINTS.items():
-        if name in _names(error):
-            return StorageError(f"{url}: {hint}")
+    return StorageError(f"{url}: {_words(error, url, tried)}")
+
+
+def _words(error: BaseException, url: str, tried: str) -> str:
+    code, status, names = error_code(error), _status(error), _names(error)
+    hints = [hint for name, hint in _HINTS.items() if name in names]
+    if hints:
+        return hints[0]
     if is_missing(error):
-        bucket = "/".join(url.split("/")[:3])
-        return StorageError(f"{url}: there is no bucket {bucket}; create it, or mend the URL")
+        return f"there is no bucket {'/'.join(url.split('/')[:3])}; create it, or mend the URL"
     if code in _REFUSED:
-        return StorageError(f"{url}: the store {_REFUSED[code]}; check the AWS_* variables")
+        return (
+            f"the store {_REFUSED[code]}; check the AWS_* variables (AWS_DEFAULT_REGION among them)"
+        )
     if status == 403 or isinstance(error, PermissionError):
-        return StorageError(
-            f"{url}: the store refuses access; the credentials need s3:GetObject, s3:PutObject, "
+        return (
+            "the store refuses access; the credentials need s3:GetObject, s3:PutObject, "
             "s3:DeleteObject and s3:ListBucket here"
         )
-    if status in (301, 307) or code == "AuthorizationHeaderMalformed":
-        return StorageError(f"{url}: the bucket is in another region; set AWS_DEFAULT_REGION")
     if code:
-        return StorageError(f"{url}: the store answers {code} (HTTP {status}){tried}")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return StorageError(f"{url}: no space is left")
-    if is_passing(error):
-        return StorageError(
-            f"{url}: the store cannot be reached or breaks off ({type(error).__name__}){tried}; "
-            "check the network and AWS_ENDPOINT_URL"
-        )
-    return StorageError(
-        f"{url}: the request cannot be made ({type(error).__name__}); check the URL and the AWS_* "
-        "variables, AWS_ENDPOINT_URL first"
+        return f"the store answers {code} (HTTP {status}){tried}"
+    what, check = (
+        "the request cannot be made",
+        "the URL and the AWS_* variables, AWS_ENDPOINT_URL first",
     )
+    if is_passing(error):
+        what, check = (
+            "the store cannot be reached or breaks off",
+            "the network and AWS_ENDPOINT_URL",
+        )
+    return f"{what} ({type(error).__name__}){tried}; check {check}"

@@ -114,21 +114,11 @@ class RemotePath:
         """The whole object; FileNotFoundError if there is none."""
         from pipeline.remote import s3
 
-        return s3.get(self.bucket, self.key)
+        return s3.get_all([s3.Ask(self.bucket, self.key)])[0]
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The whole object as text."""
         return self.read_bytes().decode(encoding)
-
-    def read_ranges(self, ranges: list[tuple[int, int]], etag: str | None = None) -> list[bytes]:
-        """The bytes [start, stop) of each range, by requests that run side by side.
-
-        Shorter than asked for where the object ends before; FileNotFoundError if there is none,
-        OSError if it is no longer the one of this `etag`.
-        """
-        from pipeline.remote import s3
-
-        return s3.get_ranges(self.bucket, self.key, ranges, etag)
 
     def write_bytes(self, data: bytes) -> None:
         """Put the whole object: readers see what was there, or all of this."""

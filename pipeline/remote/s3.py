@@ -12,8 +12,8 @@ import errno
 import functools
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import IO, Any, NamedTuple, TypeVar
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.remote.failures import error_code, explain, is_missing, is_passing, is_precondition
@@ -68,19 +68,19 @@ async def _again(request: Callable[[], Awaitable[_T]], bucket: str, key: str) ->
         FileExistsError: the condition of a conditional request does not hold.
         StorageError: everything else, when attempts are of no more use.
     """
-    attempts = _attempts()
+    attempts, url = _attempts(), f"{SCHEME}{bucket}/{key}"
     for attempt in range(1, attempts + 1):
         try:
             result = await request()
             _ANSWERED.add(bucket)
             return result
-        except Exception as error:  # noqa: BLE001  s3fs, botocore, aiohttp and sockets have no common one
+        except Exception as error:  # s3fs, botocore, aiohttp and sockets have no common one
             if is_precondition(error):
-                raise FileExistsError(f"{SCHEME}{bucket}/{key} is there already") from None
+                raise FileExistsError(errno.EEXIST, "it is another", url) from None
             if is_missing(error) and await _has_bucket(bucket):
-                raise FileNotFoundError(2, "no such object", f"{SCHEME}{bucket}/{key}") from None
+                raise FileNotFoundError(errno.ENOENT, "no such object", url) from None
             if attempt == attempts or not is_passing(error):
-                raise explain(error, f"{SCHEME}{bucket}/{key}", attempt) from error
+                raise explain(error, url, attempt) from error
         pause = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  ranks spread out
     raise AssertionError("the last attempt returns or raises")
@@ -97,18 +97,19 @@ async def _has_bucket(bucket: str) -> bool:
     return True
 
 
-def _run(requests: list[Callable[[], Awaitable[_T]]], bucket: str, key: str) -> list[_T]:
-    """The results of `requests`, run side by side on fsspec's event loop."""
+def _run(requests: Sequence[tuple[str, str, Callable[[], Awaitable[_T]]]]) -> list[_T]:
+    """The results of requests (bucket, key, what to do), side by side on fsspec's event loop."""
     store = _store(os.getpid())
-
-    async def limited(free: asyncio.Semaphore, request: Callable[[], Awaitable[_T]]) -> _T:
-        async with free:
-            return await _again(request, bucket, key)
 
     async def everything() -> list[_T]:
         free = asyncio.Semaphore(CONNECTIONS)
+
+        async def one(bucket: str, key: str, request: Callable[[], Awaitable[_T]]) -> _T:
+            async with free:
+                return await _again(request, bucket, key)
+
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(limited(free, request)) for request in requests]
+            tasks = [group.create_task(one(*request)) for request in requests]
         return [task.result() for task in tasks]
 
     from fsspec.asyn import sync
@@ -123,40 +124,45 @@ def _run(requests: list[Callable[[], Awaitable[_T]]], bucket: str, key: str) -> 
 def _call(method: str, bucket: str, key: str, **parameters: Any) -> dict[str, Any]:
     store = _store(os.getpid())
     parameters = {"Bucket": bucket, **({"Key": key} if key else {}), **parameters}
-    return _run([lambda: store._call_s3(method, **parameters)], bucket, key)[0]  # type: ignore[no-any-return]
+    request = functools.partial(store._call_s3, method, **parameters)
+    answer: dict[str, Any] = _run([(bucket, key, request)])[0]
+    return answer
 
 
-def get(bucket: str, key: str) -> bytes:
-    """The whole object."""
-    return _run([functools.partial(_body, bucket, key, None)], bucket, key)[0]
+class Ask(NamedTuple):
+    """An object, or bytes of it."""
+
+    bucket: str
+    key: str
+    span: tuple[int, int] | None = None
+    """[start, stop); fewer come where the object ends before."""
+    etag: str | None = None
+    """Of the object as it must be."""
 
 
-def get_ranges(
-    bucket: str, key: str, ranges: list[tuple[int, int]], etag: str | None = None
-) -> list[bytes]:
-    """The bytes [start, stop) of each range; fewer where the object ends before.
+def get_all(asks: Sequence[Ask]) -> list[bytes]:
+    """What is asked for, side by side.
 
     Raises:
-        OSError: the object is no longer the one of this `etag`.
+        OSError: an object is no longer the one of its `etag`.
     """
-    requests = [functools.partial(_body, bucket, key, span, etag) for span in ranges]
     try:
-        return _run(requests, bucket, key)
-    except FileExistsError:
-        url = f"{SCHEME}{bucket}/{key}"
-        raise OSError(errno.ESTALE, "the object was replaced while it was read", url) from None
+        return _run([(ask.bucket, ask.key, functools.partial(_body, ask)) for ask in asks])
+    except FileExistsError as changed:
+        what = "the object was replaced while it was read"
+        raise OSError(errno.ESTALE, what, changed.filename) from None
 
 
-async def _body(
-    bucket: str, key: str, span: tuple[int, int] | None, etag: str | None = None
-) -> bytes:
-    if span is not None and span[0] >= span[1]:
-        return b""
-    parameters = {} if span is None else {"Range": f"bytes={span[0]}-{span[1] - 1}"}
-    parameters |= {"IfMatch": etag} if etag else {}
-    store = _store(os.getpid())
+async def _body(ask: Ask) -> bytes:
+    span, parameters = ask.span, {"Bucket": ask.bucket, "Key": ask.key}
+    if span is not None:
+        if span[0] >= span[1]:
+            return b""
+        parameters["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+    if ask.etag is not None:
+        parameters["IfMatch"] = ask.etag
     try:
-        answer = await store._call_s3("get_object", Bucket=bucket, Key=key, **parameters)
+        answer = await _store(os.getpid())._call_s3("get_object", **parameters)
     except OSError as error:
         if error_code(error) in ("InvalidRange", "416"):
             return b""  # the object ends before the range begins

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.remote import RemotePath, location, s3
+from pipeline.remote.spans import fetch, joined
 
 
 def test_a_url_is_a_path_with_the_names_of_pathlib():
@@ -46,7 +47,7 @@ def test_what_a_text_names():
 
 def test_a_remote_path_is_refused_by_what_opens_local_files():
     with pytest.raises(TypeError):
-        open(RemotePath("b", "x"))
+        Path(RemotePath("b", "x"))
 
 
 def test_nothing_is_imported_until_there_is_a_url():
@@ -77,7 +78,34 @@ def test_ranges(bucket):
     path = bucket / "x"
     path.write_bytes(bytes(range(100)))
     spans = [(0, 3), (97, 120), (100, 110), (5, 5), (40, 50)]
-    assert path.read_ranges(spans) == [bytes(range(100))[a:b] for a, b in spans]
+    found = s3.get_all([s3.Ask(path.bucket, path.key, span) for span in spans])
+    assert found == [bytes(range(100))[a:b] for a, b in spans]
+
+
+def test_ranges_close_together_are_one_request(bucket, monkeypatch):
+    content = os.urandom(2 << 20)
+    for name in ("one", "two"):
+        (bucket / name).write_bytes(content)
+    asked = []
+    get_all = s3.get_all
+    monkeypatch.setattr(s3, "get_all", lambda asks: asked.extend(asks) or get_all(asks))
+    wanted = [(0, 1000), (1000, 5000), (6000, 7000), (1 << 20, (1 << 20) + 5), (2 << 20, 3 << 20)]
+    found = fetch({bucket / "one": reversed(wanted), bucket / "two": wanted[:1]})
+    for start, stop in wanted:
+        assert found[bucket / "one"].read(stop - start, start) == content[start:stop]
+    assert found[bucket / "two"].read(1000, 0) == content[:1000]
+    assert [ask.span for ask in asked] == [
+        (0, 7000),
+        (1 << 20, (1 << 20) + 5),
+        (2 << 20, 3 << 20),
+        (0, 1000),
+    ]
+
+
+def test_joined_ranges_are_not_large_and_none_is_cut():
+    rows = [(n << 20, n + 1 << 20) for n in range(20)]
+    assert [(a >> 20, b >> 20) for a, b in joined(rows)] == [(0, 8), (8, 16), (16, 20)]
+    assert joined([(0, 100 << 20), (5, 6)]) == [(0, 100 << 20)]
 
 
 @pytest.mark.parametrize("size", [0, 10, 12 << 20, 16 << 20])
@@ -135,7 +163,7 @@ def test_listings_have_many_pages(bucket, monkeypatch):
     names = sorted(
         [f"p/{n:03}" for n in range(30)] + ["p/sub/a", "p/é", "p/a b+c%20&<x>", "p/z\x01"]
     )
-    for name in names + ["p-other", "pp/x"]:
+    for name in [*names, "p-other", "pp/x"]:
         (bucket / name).write_bytes(name.encode())
     below = list((bucket / "p").entries(below=True))
     assert [entry.path.key for entry in below] == names
