@@ -234,6 +234,19 @@ class CaptionConfig(Strict):
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
+    image_column: str | None = Field(
+        None,
+        description="Parquet, JSON Lines: column of the pictures' bytes or paths; default: told by"
+        " name and type.",
+    )
+    name_column: str | None = Field(
+        None, description="Parquet with bytes: column of the members' names; default: likewise."
+    )
+    root: str | None = Field(
+        None,
+        description="Lists and columns of paths: relative paths start here, and nothing outside is"
+        " read; default: they start at the list and may lead anywhere.",
+    )
 
 
 class DemoConfig(Strict):

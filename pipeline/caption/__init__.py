@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from pipeline.caption.account import account, report_problems
-from pipeline.caption.archives import name_sources, open_archives
+from pipeline.caption.archives import Reading, name_sources, open_archives
 from pipeline.caption.engine import Engine
 from pipeline.caption.members import Archive
 from pipeline.caption.plan import Relisted, Unit
@@ -55,7 +55,7 @@ def caption(
     kept, marker = Table(table), describe(config, captioner)
     kept.check(marker)
     with contextlib.ExitStack() as stack:
-        opened = open_archives(archives, exclude=table)
+        opened = open_archives(archives, table, Reading.of(config))
         for archive in opened.values():
             stack.callback(archive.close)
         stack.enter_context(storage.lock(table))

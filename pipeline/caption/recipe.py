@@ -87,6 +87,8 @@ def describe(config: CaptionConfig, captioner: Captioner) -> Marker:
         "dtype": str(captioner.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
+    if config.image_column is not None:
+        settings["image_column"] = config.image_column
     model = Model(
         ref=captioner.ref,
         name=captioner.model_name,
