@@ -16,9 +16,10 @@ import click
 
 from flows import direct, explain, import_hf, report, results
 from flows.command_group import EXIT_CODES, Commands
-from flows.options import settings_options
+from flows.options import LocationType, settings_options
 from pipeline.config import load_config
 from pipeline.records import TableReport
+from pipeline.remote import Location
 
 
 def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
@@ -199,9 +200,7 @@ main.add_command(import_hf.import_hf)
 
 
 @main.command()
-@click.argument(
-    "archives", metavar="ARCHIVE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("archives", metavar="ARCHIVE...", nargs=-1, required=True, type=LocationType())
 @click.option(
     "--table",
     required=True,
@@ -216,7 +215,7 @@ main.add_command(import_hf.import_hf)
 )
 @settings_options
 def caption(
-    archives: tuple[Path, ...],
+    archives: tuple[Location, ...],
     table: Path,
     model: str | None,
     config: str | None,
@@ -232,6 +231,7 @@ def caption(
     Examples:
       captionmill caption captionmill-work/demo/archive --table captions
       captionmill caption captionmill-work/demo/archive --table captions --model captioner/1
+      captionmill caption s3://bucket/photos s3://bucket/more.tar --table captions
     """
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
     settings = load_config(config, [*overrides, *chosen])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pipeline import storage
 from pipeline.config import Config, load_config
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+from pipeline.remote import Location
 
 DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
 
@@ -97,7 +98,7 @@ def model_directory(ref: str, work: Path) -> Path:
 
 
 def caption_archives(
-    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+    settings: Config, work: Path, archives: Sequence[Location], table: Path | None = None
 ) -> TableReport:
     """Load the captioner and caption `archives` into `table`.
 

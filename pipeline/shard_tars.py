@@ -23,7 +23,7 @@ from pipeline import storage
 from pipeline.errors import ShardError
 from pipeline.remote import Location, RemotePath
 
-_L = TypeVar("_L", Path, RemotePath)
+_L = TypeVar("_L", Path, RemotePath, Path | RemotePath)
 
 FORMAT = 1
 """Of the index, part and set files."""

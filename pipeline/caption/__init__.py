@@ -27,6 +27,7 @@ from pipeline.caption.table import Marker, Receipt, Table
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
+from pipeline.remote import Location
 
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
@@ -35,7 +36,7 @@ __all__ = ["Captioner", "caption", "verify"]
 
 
 def caption(
-    config: CaptionConfig, archives: Sequence[Path], table: Path, captioner: Captioner
+    config: CaptionConfig, archives: Sequence[Location], table: Path, captioner: Captioner
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 

@@ -1,31 +1,17 @@
-"""An object as a file that can be sought in: ranged reads, nothing kept on disk.
-
-Wrapped in a `BufferedReader`; pictures lie beside each other, so what is read ahead is used.
-"""
+"""An object as a file that can be sought in: ranged reads, nothing kept on disk."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.remote.path import RemotePath
-
-BLOCK = 1 << 20
-"""Bytes that are asked for at least."""
+from pipeline.remote.blocks import Blocks
 
 
 class ObjectFile(io.RawIOBase):
-    """The object of `path` as it was when it was opened; read-only.
+    """An object as it was when its `Blocks` were made; read-only."""
 
-    Raises:
-        FileNotFoundError: there is none.
-        OSError: when reading, if it was replaced since.
-    """
-
-    def __init__(self, path: RemotePath) -> None:
-        self.path, self.name = path, str(path)
-        self.stat = path.stat()
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks, self.name = blocks, str(blocks.path)
         self._place = 0
 
     def readable(self) -> bool:
@@ -42,21 +28,19 @@ class ObjectFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move; no request is made."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.stat.st_size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
-        self._place = start + offset
+        ends = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.blocks.stat.st_size}
+        if ends[whence] + offset < 0:
+            raise ValueError(f"negative seek position {ends[whence] + offset}")
+        self._place = ends[whence] + offset
         return self._place
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io's own stub says Buffer
-        """Fill `buffer` by one request, as far as the object goes."""
-        stop = min(self._place + len(buffer), self.stat.st_size)
-        if stop <= self._place:
-            return 0
-        from pipeline.remote import s3
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
+        """Fill `buffer`, as far as the object goes.
 
-        span = (self._place, stop)
-        data = s3.get_all([s3.Ask(self.path.bucket, self.path.key, span, self.stat.etag)])[0]
+        Raises:
+            StorageError: the object was replaced or deleted since.
+        """
+        data = self.blocks.read(self._place, len(buffer))
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)

@@ -134,9 +134,10 @@ class RemotePath:
 
     def open(self) -> IO[bytes]:
         """The object as a file that can be read and sought in, by ranged requests."""
-        from pipeline.remote.file import BLOCK, ObjectFile
+        from pipeline.remote.blocks import Blocks
+        from pipeline.remote.file import ObjectFile
 
-        return io.BufferedReader(ObjectFile(self), BLOCK)
+        return io.BufferedReader(ObjectFile(Blocks(self)), 1 << 16)
 
     def unlink(self, missing_ok: bool = True) -> None:
         """Delete the object; the store does not say whether there was one."""

@@ -79,6 +79,9 @@ async def _again(request: Callable[[], Awaitable[_T]], bucket: str, key: str) ->
                 raise FileExistsError(errno.EEXIST, "it is another", url) from None
             if is_missing(error) and await _has_bucket(bucket):
                 raise FileNotFoundError(errno.ENOENT, "no such object", url) from None
+            if error_code(error) == "InvalidObjectState":
+                what = "the object lies in an archive class; restore it first"
+                raise PermissionError(errno.EACCES, what, url) from None
             if attempt == attempts or not is_passing(error):
                 raise explain(error, url, attempt) from error
         pause = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
@@ -144,13 +147,15 @@ def get_all(asks: Sequence[Ask]) -> list[bytes]:
     """What is asked for, side by side.
 
     Raises:
-        OSError: an object is no longer the one of its `etag`.
+        FileNotFoundError: an object is not there.
+        StorageError: as `_again`; or an object is no longer the one of its `etag`.
     """
     try:
         return _run([(ask.bucket, ask.key, functools.partial(_body, ask)) for ask in asks])
     except FileExistsError as changed:
-        what = "the object was replaced while it was read"
-        raise OSError(errno.ESTALE, what, changed.filename) from None
+        raise StorageError(
+            f"{changed.filename} was replaced while it was read; run the same command again"
+        ) from None
 
 
 async def _body(ask: Ask) -> bytes:
@@ -226,6 +231,22 @@ def delete(bucket: str, key: str) -> None:
     _call("delete_object", bucket, key)
 
 
+class Page(NamedTuple):
+    """A part of a listing."""
+
+    rows: list[tuple[str, Stat]]
+    """Up to a thousand keys, in the order of their UTF-8, and what is known of each."""
+    token: str | None
+    """With which the next page is asked for; None if this is the last one."""
+
+
+def page(bucket: str, **parameters: str) -> Page:
+    """One page of a listing; `parameters` as S3's ListObjectsV2 calls them."""
+    found = _call("list_objects_v2", bucket, "", **parameters)
+    rows = [(str(row["Key"]), _stat(row, "Size")) for row in found.get("Contents", [])]
+    return Page(rows, found["NextContinuationToken"] if found.get("IsTruncated") else None)
+
+
 def listing(bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, Stat]]:
     """(key, what is known) of the objects that begin with `prefix`, by key, a page at a time.
 
@@ -235,18 +256,15 @@ def listing(bucket: str, prefix: str, *, deep: bool) -> Iterator[tuple[str, Stat
         StorageError: see `_again`; or the store lists its keys in no order.
     """
     parameters = {"Prefix": prefix} if deep else {"Prefix": prefix, "Delimiter": "/"}
-    last = b""
-    while True:
-        page = _call("list_objects_v2", bucket, "", **parameters)
-        for row in page.get("Contents", []):
-            key = str(row["Key"])
-            if last and key.encode("utf-8", "surrogatepass") <= last:
+    last = ""
+    token: str | None = ""
+    while token is not None:
+        rows, token = page(bucket, **parameters, **({"ContinuationToken": token} if token else {}))
+        for key, stat in rows:
+            if last and key.encode() <= last.encode():
                 raise StorageError(
                     f"{SCHEME}{bucket} lists its keys in no order ({key!r} late); directory buckets "
                     "are not read: use a general purpose bucket"
                 )
-            last = key.encode("utf-8", "surrogatepass")
-            yield key, _stat(row, "Size")
-        if not page.get("IsTruncated"):
-            return
-        parameters["ContinuationToken"] = page["NextContinuationToken"]
+            last = key
+            yield key, stat

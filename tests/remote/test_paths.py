@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StorageError
 from pipeline.remote import RemotePath, location, s3
 from pipeline.remote.spans import fetch, joined
 
@@ -201,5 +201,5 @@ def test_a_file_that_is_replaced_while_it_is_read_is_an_error(bucket):
         assert file.read(10) == bytes(10)
         path.write_bytes(b"\1" * (3 << 20))
         file.seek(2 << 20)
-        with pytest.raises(OSError, match="replaced while it was read"):
+        with pytest.raises(StorageError, match="replaced while it was read"):
             file.read(10)
