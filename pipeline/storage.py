@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,7 +36,11 @@ def commit(path: Location, content: Content) -> None:
     Parent directories are made. An exception leaves `path` as it was.
     """
     if isinstance(path, RemotePath):
-        path.write_bytes(_whole(content))
+        from pipeline.remote.lock import require_held
+
+        data = _whole(content)
+        require_held(path)
+        path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
@@ -120,8 +124,35 @@ def read_json(path: Location) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def remove_temporaries(directory: Path) -> None:
+def names(directory: Location) -> Iterator[tuple[str, int]]:
+    """Name and size in bytes of everything in `directory` that is no folder, in any order."""
+    if isinstance(directory, RemotePath):
+        yield from ((path.name, stat.st_size) for path, stat in directory.entries())
+        return
+    with os.scandir(directory) as entries:
+        yield from ((e.name, e.stat().st_size) for e in entries if not e.is_dir())
+
+
+def read_many(directory: Location, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files of these names that are in `directory`; others are passed over.
+
+    From object storage many come at once.
+    """
+    if isinstance(directory, RemotePath):
+        from pipeline.remote.spans import read_objects
+
+        there = {name for name, _ in names(directory)}
+        yield from read_objects(directory, [name for name in wanted if name in there])
+        return
+    for name in wanted:
+        with contextlib.suppress(FileNotFoundError):
+            yield name, (directory / name).read_bytes()
+
+
+def remove_temporaries(directory: Location) -> None:
     """Delete what killed commits left in `directory` (call it under the directory's `lock`)."""
+    if isinstance(directory, RemotePath):
+        return  # an object is there whole or not at all
     for path in directory.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -141,13 +172,29 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def break_lock(directory: Location) -> None:
+    """Free a prefix of object storage, whoever holds it; on local disk no lock outlives its owner."""
+    if isinstance(directory, RemotePath):
+        from pipeline.remote.lock import break_lock
+
+        break_lock(directory)
+
+
 @contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
+def lock(directory: Location) -> Iterator[None]:
     """Hold `directory` for one writer; released by the kernel however the process ends.
+
+    On object storage see `pipeline.remote.lock`.
 
     Raises:
         BusyError: another live process holds it.
     """
+    if isinstance(directory, RemotePath):
+        from pipeline.remote import lock as remote
+
+        with remote.lock(directory):
+            yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "a+") as file:
         try:

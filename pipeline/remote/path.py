@@ -6,6 +6,7 @@ data: they are passed as they are, neither unquoted nor normalised.
 
 from __future__ import annotations
 
+import fnmatch
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +93,10 @@ class RemotePath:
         """The path with another last extension."""
         return self.with_name(self.stem + suffix)
 
+    def resolve(self) -> RemotePath:
+        """Itself: there are no links."""
+        return self
+
     def absolute(self) -> RemotePath:
         """Itself: a URL depends on no working directory."""
         return self
@@ -103,6 +108,10 @@ class RemotePath:
         return s3.head(self.bucket, self.key)
 
     def exists(self) -> bool:
+        """Whether there is an object of this key, or any below it."""
+        return self.is_file() or self.is_dir()
+
+    def is_file(self) -> bool:
         """Whether there is an object of exactly this key."""
         try:
             self.stat()
@@ -153,6 +162,13 @@ class RemotePath:
         prefix = f"{self.key}/" if self.key else ""
         for key, stat in s3.listing(self.bucket, prefix, deep=below):
             yield Entry(RemotePath(self.bucket, key), stat)
+
+    def glob(self, pattern: str) -> Iterator[RemotePath]:
+        """The objects directly under this prefix whose names fit, by key."""
+        assert "/" not in pattern, "one level"
+        for path, _ in self.entries():
+            if fnmatch.fnmatchcase(path.name, pattern):
+                yield path
 
     def is_dir(self) -> bool:
         """Whether any key lies under this prefix."""

@@ -191,6 +191,14 @@ def _stat(answer: dict[str, Any], size: str) -> Stat:
     return Stat(int(answer[size]), int(moment.timestamp()) * 10**9, answer["ETag"].strip('"'))
 
 
+def now(bucket: str, key: str) -> float:
+    """The store's clock, in seconds since 1970: when it answered a question about an object."""
+    from email.utils import parsedate_to_datetime
+
+    headers = _call("head_object", bucket, key)["ResponseMetadata"]["HTTPHeaders"]
+    return parsedate_to_datetime(headers["date"]).timestamp()
+
+
 def put(bucket: str, key: str, data: bytes, **conditions: str) -> str:
     """Put an object by one request; its tag.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ GAP = 64 << 10
 LARGEST = 8 << 20
 """Bytes of a request that joins ranges; what is more is asked for side by side."""
 
+
+TOGETHER = 512
+"""Whole objects that are read at once and held."""
 
 Range = tuple[int, int]
 """[start, stop) in bytes."""
@@ -45,6 +48,20 @@ def fetch(ranges: Mapping[RemotePath, Iterable[Range]]) -> dict[RemotePath, Span
     asks = [s3.Ask(path.bucket, path.key, span) for path, found in spans.items() for span in found]
     data = iter(s3.get_all(asks))
     return {path: Spans(found, [next(data) for _ in found]) for path, found in spans.items()}
+
+
+def read_objects(directory: RemotePath, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of objects under a prefix, `TOGETHER` at a time.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    from pipeline.remote import s3
+
+    for start in range(0, len(names), TOGETHER):
+        some = names[start : start + TOGETHER]
+        asks = [s3.Ask(path.bucket, path.key) for path in (directory / name for name in some)]
+        yield from zip(some, s3.get_all(asks), strict=True)
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:
