@@ -9,6 +9,7 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,14 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import storage
-from pipeline.caption.account import account, report_problems
+from pipeline.caption.account import account, main_marker, save_report
 from pipeline.caption.archives import name_sources, open_archives
+from pipeline.caption.changes import Noted, note
 from pipeline.caption.engine import Engine
+from pipeline.caption.marker import Marker
 from pipeline.caption.members import Archive
 from pipeline.caption.plan import Relisted, Unit
 from pipeline.caption.recipe import Captioner, describe
+from pipeline.caption.refresh import Refresh, forget, roll_back
 from pipeline.caption.schema import Row
-from pipeline.caption.table import Marker, Receipt, Table
+from pipeline.caption.stale import Staleness, staleness
+from pipeline.caption.table import Receipt, Table
+from pipeline.caption.updates import Counts, Updates
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
@@ -31,29 +37,44 @@ from pipeline.records import TableReport
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
 
-__all__ = ["Captioner", "caption", "verify"]
+__all__ = ["Captioner", "Staleness", "caption", "rollback", "staleness", "verify"]
 
 
 def caption(
-    config: CaptionConfig, archives: Sequence[Path], table: Path, captioner: Captioner
+    config: CaptionConfig,
+    archives: Sequence[Path],
+    table: Path,
+    captioner: Captioner,
+    *,
+    refresh: bool = False,
+    prune: bool = False,
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 
     Pictures that cannot be read are rows with an error code. What an earlier run finished
-    is kept; over a grown archive only what is new is captioned. A key is (source, member,
-    occurrence), where `source` is the archive's base name (the path as given, if two
-    archives share one). Rows of pictures that changed or vanished since stay as they are,
-    and a line says how many.
+    is kept; over a grown archive only new and changed pictures are captioned. A key is
+    (source, member, occurrence), where `source` is the archive's base name (the path as
+    given, if two archives share one). Rows that another model or other settings made stay.
+
+    Args:
+        config: the stage's settings.
+        archives: folders, tars or zips.
+        table: the table's directory; new, empty, or of an earlier run.
+        captioner: the model.
+        refresh: caption anew what another model or other settings captioned; `rollback`
+            brings the old rows back.
+        prune: remove the rows of pictures that the archives no longer hold, instead of
+            marking them.
 
     Raises:
         ArchiveError: no such archive, not a kind that is read, or without a picture.
-        TableError: `table` holds something else, or rows of another model or recipe; or
-            units of archives that are not among `archives` are unfinished.
+        TableError: `table` holds something else; or units of archives that are not among
+            `archives` are unfinished.
         BusyError: another run is writing the table.
     """
     started, began = datetime.now(UTC), time.monotonic()
     kept, marker = Table(table), describe(config, captioner)
-    kept.check(marker)
+    kept.exists()
     with contextlib.ExitStack() as stack:
         opened = open_archives(archives, exclude=table)
         for archive in opened.values():
@@ -61,11 +82,24 @@ def caption(
         stack.enter_context(storage.lock(table))
         kept.begin(marker)
         receipts = kept.finished()
-        reused, relisted = len(receipts), Relisted()
+        again = Refresh(kept, marker) if refresh else None
+        if again is not None and again.units(receipts):
+            again.begin()
+        relisted = Relisted()
         sources = name_sources(opened, kept.plan.sources())
         for source in sources:
-            kept.plan.extend(source, config.unit_size, set(receipts), relisted)
-        made = _run(
+            kept.plan.extend(
+                source,
+                config.unit_size,
+                relisted,
+                done=receipts.keys(),
+                again=again.units(receipts) if again is not None else (),
+                history=kept.changes.history().known,
+            )
+        names = {source.name for source in sources}
+        planned = (unit for unit in kept.plan.units() if unit.source in names)
+        noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
+        updates = _run(
             kept,
             config=config,
             captioner=captioner,
@@ -73,19 +107,50 @@ def caption(
             archives={source.name: source.archive for source in sources},
             relisted=relisted,
             receipts=receipts,
+            refresh=again,
         )
+        finished = receipts | updates.made
+        if again is not None:
+            again.end(finished)
         report = account(
             kept,
             marker,
-            receipts | made,
-            reused=reused,
+            finished,
+            reused=len(receipts),
             seconds=time.monotonic() - began,
-            captioned_now=sum(receipt.captioned for receipt in made.values()),
+            captioned_now=updates.captioned,
         )
-        _tell(report, relisted)
-        if report_problems(kept, report):
-            times = {"started": started.isoformat(), "finished": datetime.now(UTC).isoformat()}
-            storage.commit_json(kept.report, report.model_dump(mode="json") | times)
+        _tell(report, relisted, noted, updates.counts)
+        save_report(kept, report, started, changed=bool(updates.made))
+    return report
+
+
+def rollback(table: Path) -> TableReport:
+    """Bring back the rows that the table's last refresh replaced.
+
+    Rows that came since, and rows of pictures that changed since, stay as they are.
+
+    Raises:
+        TableError: not a table, no refresh to roll back, or units are unfinished.
+        BusyError: another run is writing the table.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    kept = Table(table)
+    kept.require()
+    with storage.lock(table):
+        parts = roll_back(kept)
+        receipts = kept.finished()
+        report = account(
+            kept,
+            main_marker(kept, receipts),
+            receipts,
+            reused=len(receipts),
+            seconds=time.monotonic() - began,
+            captioned_now=0,
+        )
+        save_report(kept, report, started, changed=True)
+        forget(kept)
+    say("caption", f"{parts:,} parts brought back")
     return report
 
 
@@ -98,21 +163,34 @@ def _run(
     archives: Mapping[str, Archive],
     relisted: Relisted,
     receipts: Mapping[str, Receipt],
-) -> dict[str, Receipt]:
-    """Caption the units of these sources that have no receipt; the receipts made."""
-    total = sum(rows for _, source, rows in table.plan.unit_rows())
+    refresh: Refresh | None,
+) -> Updates:
+    """Caption the units of these sources that have no receipt, and what others need anew."""
+    total = sum(rows for _, _, rows in table.unit_rows())
     done = sum(receipt.rows for receipt in receipts.values())
     failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
     progress = Progress("caption", total, done=done)
-    made: dict[str, Receipt] = {}
 
     def advance(members: int, failures: int) -> None:
         nonlocal failed
         failed += failures
         progress.add(members, f"{failed:,} failed")
 
+    def announce(members: int) -> None:
+        progress.total += members
+
+    updates = Updates(
+        table,
+        archives,
+        relisted=relisted,
+        receipts=receipts,
+        refresh=refresh,
+        max_bytes=config.max_bytes,
+        announce=announce,
+    )
+
     def finish(unit: Unit, rows: list[Row]) -> None:
-        made[unit.id] = table.write(unit, rows)
+        (updates.finish if unit.id in receipts else updates.new)(unit, rows)
 
     engine = Engine(
         config=config,
@@ -122,21 +200,34 @@ def _run(
         relisted=relisted,
         progress=advance,
     )
-    units = table.plan.units()
-    engine.run((u for u in units if u.id not in receipts and u.source in archives), finish)
-    if made:
+    new = (u for u in table.units() if u.id not in receipts and u.source in archives)
+    engine.run(itertools.chain(new, updates.units()), finish)
+    if progress.done > done:
         progress.close(f"{failed:,} failed")
-    return made
+    return updates
 
 
-def _tell(report: TableReport, relisted: Relisted) -> None:
-    if report.units_reused == report.units:
+def _tell(report: TableReport, relisted: Relisted, noted: Noted, counts: Counts) -> None:
+    if report.units_reused == report.units and not (any(noted) or any(vars(counts).values())):
         units = f"{report.units:,} unit{'s' if report.units > 1 else ''}"
         say("caption", f"nothing new: {report.discovered:,} members in {units} ({report.table})")
-    for number, what in ((relisted.changed, "changed"), (relisted.missing, "vanished")):
+    for number, what in (
+        (counts.again, "changed since and were captioned again"),
+        (counts.same, "have another time or place, but the same bytes; their rows stay"),
+        (counts.refreshed, "captioned anew; `--rollback` brings the old rows back"),
+        (counts.kept, "could not be read to caption them anew; their rows stay"),
+        (noted.back, "are in their archive again"),
+        (
+            noted.deleted,
+            "are no longer in their archive; their rows stay, marked (--prune removes them)",
+        ),
+        (noted.pruned, "are no longer in their archive; their rows were removed"),
+        (relisted.unsure, "are not listed by a damaged archive; their rows stay"),
+        (
+            report.stale,
+            "captioned by another model or other settings; `captionmill stale` tells more,"
+            " --refresh captions them anew",
+        ),
+    ):
         if number:
-            say(
-                "caption",
-                f"{number:,} captioned members have {what} since; their rows stay"
-                " (to caption the archive afresh, give another --table)",
-            )
+            say("caption", f"{number:,} picture{'' if number == 1 else 's'}: {what}")

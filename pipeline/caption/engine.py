@@ -21,13 +21,14 @@ from pipeline import images
 from pipeline.caption.members import FAILED, SKIPPED, Archive, Member
 from pipeline.caption.plan import Relisted, Unit
 from pipeline.caption.schema import Row
+from pipeline.caption.wording import worded
 from pipeline.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipeline.caption.marker import Marker
     from pipeline.caption.recipe import Captioner, Described
-    from pipeline.caption.table import Marker
     from pipeline.config import CaptionConfig
 
 THREADS = 4
@@ -178,9 +179,12 @@ class Engine:
             bytes=picture.size,
             width=picture.width,
             height=picture.height,
-            caption=caption.text if caption else None,
+            caption=worded(caption.text, self.config.format) if caption else None,
             score=caption.score if caption else None,
-            candidates=[{"caption": t, "score": s} for t, s in caption.candidates]
+            candidates=[
+                {"caption": worded(text, self.config.format), "score": score}
+                for text, score in caption.candidates
+            ]
             if caption
             else None,
             status=status,
