@@ -83,8 +83,9 @@ def commit_directory(path: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Delete a file, if it is there, and flush that to disk."""
-    path.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -23,10 +23,9 @@ from pipeline.caption.changes import Noted, note
 from pipeline.caption.engine import Engine
 from pipeline.caption.marker import Marker
 from pipeline.caption.members import Archive
-from pipeline.caption.plan import Relisted, Unit
+from pipeline.caption.plan import Relisted
 from pipeline.caption.recipe import Captioner, describe
 from pipeline.caption.refresh import Refresh, forget, roll_back
-from pipeline.caption.schema import Row
 from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
 from pipeline.caption.updates import Counts, Updates
@@ -189,9 +188,6 @@ def _run(
         announce=announce,
     )
 
-    def finish(unit: Unit, rows: list[Row]) -> None:
-        (updates.finish if unit.id in receipts else updates.new)(unit, rows)
-
     engine = Engine(
         config=config,
         captioner=captioner,
@@ -201,7 +197,7 @@ def _run(
         progress=advance,
     )
     new = (u for u in table.units() if u.id not in receipts and u.source in archives)
-    engine.run(itertools.chain(new, updates.units()), finish)
+    engine.run(itertools.chain(new, updates.units()), updates.finish)
     if progress.done > done:
         progress.close(f"{failed:,} failed")
     return updates

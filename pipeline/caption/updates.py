@@ -19,6 +19,9 @@ from pipeline.caption.schema import Row, part_rows, part_table
 from pipeline.caption.table import Receipt, Table
 from pipeline.errors import ImageError, TableError
 
+AGAIN = "+"
+"""Ends the id of a unit of members to caption again; the part is that of the id without it."""
+
 THREADS = 4
 """Most files that are read at a time to see whether their bytes changed."""
 
@@ -76,7 +79,8 @@ class Updates:
     def units(self) -> Iterator[Unit]:
         """Units of the members to caption again; those that need none are settled here.
 
-        `finish` is to be called with the rows of each.
+        `finish` is to be called with the rows of each. Begun when the units that are new are
+        through, so that these find the same rows to copy from however often a run is killed.
         """
         pending = self.table.pending(self.receipts)
         refreshing = self.refresh.units(self.receipts) if self.refresh else set()
@@ -94,22 +98,20 @@ class Updates:
                     continue  # where changes were left undone, `account` tells of it
                 if members:
                     self.announce(len(members))
-                    yield Unit(unit.id, unit.source, members)
+                    yield Unit(unit.id + AGAIN, unit.source, members)
                 else:
                     self._commit(unit.id, {})
 
-    def new(self, unit: Unit, rows: list[Row]) -> None:
-        """Commit the first rows of a unit."""
+    def finish(self, unit: Unit, rows: list[Row]) -> None:
+        """Commit the first rows of a new unit, or those of one that `units` gave."""
+        self.captioned += sum(row.status == "captioned" for row in rows)
+        if unit.id.endswith(AGAIN):
+            self._commit(unit.id.removesuffix(AGAIN), {row.key: row for row in rows})
+            return
         edition = self._editions.get(unit.id, 0)
         changes = self.table.changes.of({unit.id}).get(unit.id, {}) if edition else {}
         marked = [_marked(row, changes.get((row.member, row.occurrence))) for row in rows]
         self.made[unit.id] = self.table.write(unit.id, part_table(marked), edition)
-        self.captioned += self.made[unit.id].captioned
-
-    def finish(self, unit: Unit, rows: list[Row]) -> None:
-        """Commit a unit that `units` gave, with the rows of its members."""
-        self.captioned += sum(row.status == "captioned" for row in rows)
-        self._commit(unit.id, {row.key: row for row in rows})
 
     def _settles(self, unit: Unit) -> bool:
         """Whether the unit's changes can be followed without its archive."""
