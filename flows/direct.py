@@ -7,11 +7,14 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline import storage
 from pipeline.config import Config, load_config
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+
+if TYPE_CHECKING:
+    from pipeline.caption.marker import Marker
 
 DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
 
@@ -97,9 +100,15 @@ def model_directory(ref: str, work: Path) -> Path:
 
 
 def caption_archives(
-    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+    settings: Config,
+    work: Path,
+    archives: list[Path],
+    table: Path | None = None,
+    *,
+    refresh: bool = False,
+    prune: bool = False,
 ) -> TableReport:
-    """Load the captioner and caption `archives` into `table`.
+    """Load the captioner and caption `archives` into `table`; see `pipeline.caption.caption`.
 
     Without a `table` it lies in the work directory, named after the model and the settings,
     so that another champion gets another table.
@@ -114,7 +123,26 @@ def caption_archives(
     if table is None:
         identity = storage.fingerprint([captioner.fingerprint, settings.caption.model_dump()])
         table = work / "captions" / f"{captioner.ref.replace('/', '-')}-{identity}"
-    return stage.caption(settings.caption, archives, table, captioner)
+    return stage.caption(settings.caption, archives, table, captioner, refresh=refresh, prune=prune)
+
+
+def table_marker(settings: Config, work: Path, table: Path) -> Marker:
+    """What the rows would be made with that `caption_archives` would write.
+
+    Raises:
+        TableError: `table` is not a caption table; told before the captioner is loaded.
+    """
+    from pipeline.caption.recipe import describe
+    from pipeline.caption.table import Table
+
+    Table(table).require()
+    prepare_torch(settings)
+    from pipeline.predict import load_captioner
+
+    captioner = load_captioner(
+        settings.caption.model, work, settings.device, settings.caption.dtype
+    )
+    return describe(settings.caption, captioner)
 
 
 def prepare_torch(settings: Config) -> None:

@@ -84,7 +84,7 @@ def commit_directory(path: Path) -> Iterator[Path]:
 def remove(path: Path) -> None:
     """Delete a file, if it is there, and flush that to disk."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        path.unlink()
         _sync_directory(path.parent)
 
 

@@ -20,7 +20,9 @@ from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
 from pipeline.caption.archives import name_sources, open_archives
 from pipeline.caption.changes import Noted, note
+from pipeline.caption.compact import compact
 from pipeline.caption.engine import Engine
+from pipeline.caption.export import export
 from pipeline.caption.marker import Marker
 from pipeline.caption.members import Archive
 from pipeline.caption.plan import Relisted
@@ -36,7 +38,16 @@ from pipeline.records import TableReport
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
 
-__all__ = ["Captioner", "Staleness", "caption", "rollback", "staleness", "verify"]
+__all__ = [
+    "Captioner",
+    "Staleness",
+    "caption",
+    "compact",
+    "export",
+    "rollback",
+    "staleness",
+    "verify",
+]
 
 
 def caption(

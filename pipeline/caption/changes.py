@@ -74,7 +74,7 @@ class Changes:
 
     def history(self) -> History:
         """The log in brief; read once until it grows."""
-        count = len(self._files())
+        count = len(self.files())
         if self._history is None or self._history[0] != count:
             history = History({}, {}, Counter())
             for change in self._read():
@@ -102,13 +102,14 @@ class Changes:
         """Commit one more file of (unit, state, member)."""
         units, states, members = (list(column) for column in zip(*entries, strict=True))
         table = member_table(units, members).append_column("state", pa.array(states, pa.string()))
-        commit_file(self.directory / f"{len(self._files()) + 1:06d}.parquet", table)
+        commit_file(self.directory / f"{len(self.files()) + 1:06d}.parquet", table)
 
-    def _files(self) -> list[Path]:
+    def files(self) -> list[Path]:
+        """The log's files, oldest first."""
         return sorted(self.directory.glob("*.parquet"))
 
     def _read(self) -> Iterator[Change]:
-        for edition, path in enumerate(self._files(), 1):
+        for edition, path in enumerate(self.files(), 1):
             table = read_file(path)
             units, states = table["unit"].to_pylist(), table["state"].to_pylist()
             for unit, state, member in zip(units, states, members_of(table), strict=True):

@@ -117,6 +117,18 @@ class Plan:
             found[metadata[b"source"].decode()] = metadata[b"path"].decode()
         return found
 
+    def kinds(self) -> dict[str, str]:
+        """Source names and the kinds of archive that they are."""
+        found = {}
+        for path in self._files():
+            metadata = _read_schema(path).metadata or {}
+            found[metadata[b"source"].decode()] = metadata[b"kind"].decode()
+        return found
+
+    def files(self) -> int:
+        """How many files there are."""
+        return len(self._files())
+
     def units(self) -> Iterator[Unit]:
         """Every unit, in the order it was planned."""
         for path in self._files():
@@ -154,6 +166,7 @@ class Plan:
         `Changes.known`. Every file holds whole units and is committed once, so that a plan
         that was cut short continues as if it had not been.
         """
+        header = {"source": source.name, "kind": source.archive.kind, "path": source.path}
         known = self._known(source.name, done, again, history)
         ordinal = sum(1 for _ in self.unit_rows())
         per_file = max(CHUNK // unit_size, 1) * unit_size
@@ -174,11 +187,11 @@ class Plan:
                     if seen.done and seen.content != content_hash(member):
                         so_far.changed[digest] = member
             if len(new) == per_file:
-                ordinal = self.append(source, new, unit_size, ordinal)
+                ordinal = self.append(header, new, unit_size, ordinal)
                 so_far.added += len(new)
                 new = []
         if new:
-            self.append(source, new, unit_size, ordinal)
+            self.append(header, new, unit_size, ordinal)
             so_far.added += len(new)
         so_far.gone.update(digest for digest, seen in known.items() if seen.reading)
         missing = [digest for digest, seen in known.items() if seen.done]
@@ -209,15 +222,19 @@ class Plan:
                 known[digest] = _Seen(_place(member), content, has_row, reading)
         return known
 
-    def append(self, source: Source, members: list[Member], unit_size: int, ordinal: int) -> int:
-        """Commit one more file of units of `unit_size`; the ordinal of the next unit."""
+    def append(
+        self, header: Mapping[str, str], members: list[Member], unit_size: int, ordinal: int
+    ) -> int:
+        """Commit one more file of units of `unit_size`; the ordinal of the next unit.
+
+        `header` tells the archive's `source`, `kind` and `path`.
+        """
         units: list[str] = []
         for start in range(0, len(members), unit_size):
             group = members[start : start + unit_size]
-            units += [_unit_id(ordinal, source.name, group)] * len(group)
+            units += [_unit_id(ordinal, header["source"], group)] * len(group)
             ordinal += 1
-        metadata = {"source": source.name, "kind": source.archive.kind, "path": source.path}
-        table = member_table(units, members).replace_schema_metadata(metadata)
+        table = member_table(units, members).replace_schema_metadata(dict(header))
         commit_file(self.directory / f"{len(self._files()):06d}.parquet", table)
         return ordinal
 
