@@ -78,7 +78,7 @@ def stale(
     help="Most rows a part.",
 )
 def compact(table: Path, to: Path, rows: int) -> None:
-    """Write a table's rows into a new directory of larger parts.
+    """Copy a table into one of larger parts.
 
     The same rows in the order of the plan: a caption table itself, which `verify` checks and
     `caption` goes on with. TABLE stays as it is.
