@@ -9,7 +9,10 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 import time
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +21,15 @@ from typing import TYPE_CHECKING
 from pipeline import storage
 from pipeline.caption.account import account, report_problems
 from pipeline.caption.archives import name_sources, open_archives
-from pipeline.caption.engine import Engine
-from pipeline.caption.members import Archive
+from pipeline.caption.attempts import AttemptsDirectory
+from pipeline.caption.copies import Copies
+from pipeline.caption.engine import Engine, Opened, Run, engine
+from pipeline.caption.loader import Loader
+from pipeline.caption.parts import Parts
 from pipeline.caption.plan import Relisted, Unit
-from pipeline.caption.recipe import Captioner, describe
-from pipeline.caption.schema import Row
-from pipeline.caption.table import Marker, Receipt, Table
+from pipeline.caption.recipe import Captioner
+from pipeline.caption.stages import bottleneck
+from pipeline.caption.table import Receipt, Table
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
@@ -31,11 +37,11 @@ from pipeline.records import TableReport
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
 
-__all__ = ["Captioner", "caption", "verify"]
+__all__ = ["Captioner", "Loader", "caption", "verify"]
 
 
 def caption(
-    config: CaptionConfig, archives: Sequence[Path], table: Path, captioner: Captioner
+    config: CaptionConfig, archives: Sequence[Path], table: Path, captioner: Captioner | Loader
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 
@@ -43,34 +49,39 @@ def caption(
     is kept; over a grown archive only what is new is captioned. A key is (source, member,
     occurrence), where `source` is the archive's base name (the path as given, if two
     archives share one). Rows of pictures that changed or vanished since stay as they are,
-    and a line says how many.
+    and a line says how many. Pictures of the same bytes are captioned once.
+
+    A captioner given by a `Loader` works in a process of its own: a decoder that crashes costs
+    its picture a failed row. In this process it would end the run, to be run again.
 
     Raises:
         ArchiveError: no such archive, not a kind that is read, or without a picture.
         TableError: `table` holds something else, or rows of another model or recipe; or
             units of archives that are not among `archives` are unfinished.
         BusyError: another run is writing the table.
+        WorkerError: the captioning process dies again and again, and no picture is to blame.
     """
     started, began = datetime.now(UTC), time.monotonic()
-    kept, marker = Table(table), describe(config, captioner)
-    kept.check(marker)
+    kept = Table(table)
+    kept.marker()
     with contextlib.ExitStack() as stack:
         opened = open_archives(archives, exclude=table)
         for archive in opened.values():
             stack.callback(archive.close)
         stack.enter_context(storage.lock(table))
+        crew = stack.enter_context(engine(config, captioner))
+        marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()
         reused, relisted = len(receipts), Relisted()
         sources = name_sources(opened, kept.plan.sources())
         for source in sources:
             kept.plan.extend(source, config.unit_size, set(receipts), relisted)
+        paths = {id(archive): os.fspath(path) for path, archive in opened.items()}
         made = _run(
             kept,
-            config=config,
-            captioner=captioner,
-            marker=marker,
-            archives={source.name: source.archive for source in sources},
+            crew,
+            archives={s.name: Opened(paths[id(s.archive)], s.archive) for s in sources},
             relisted=relisted,
             receipts=receipts,
         )
@@ -91,42 +102,62 @@ def caption(
 
 def _run(
     table: Table,
+    crew: Engine,
     *,
-    config: CaptionConfig,
-    captioner: Captioner,
-    marker: Marker,
-    archives: Mapping[str, Archive],
+    archives: Mapping[str, Opened],
     relisted: Relisted,
     receipts: Mapping[str, Receipt],
 ) -> dict[str, Receipt]:
     """Caption the units of these sources that have no receipt; the receipts made."""
-    total = sum(rows for _, source, rows in table.plan.unit_rows())
-    done = sum(receipt.rows for receipt in receipts.values())
-    failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
-    progress = Progress("caption", total, done=done)
+    order = [unit for unit, _, _ in table.plan.unit_rows()]
     made: dict[str, Receipt] = {}
-
-    def advance(members: int, failures: int) -> None:
-        nonlocal failed
-        failed += failures
-        progress.add(members, f"{failed:,} failed")
-
-    def finish(unit: Unit, rows: list[Row]) -> None:
-        made[unit.id] = table.write(unit, rows)
-
-    engine = Engine(
-        config=config,
-        captioner=captioner,
-        marker=marker,
-        archives=archives,
-        relisted=relisted,
-        progress=advance,
-    )
-    units = table.plan.units()
-    engine.run((u for u in units if u.id not in receipts and u.source in archives), finish)
+    parts = Parts(table, ChainMap(made, receipts), crew.marker().recipe)
+    copies, attempts = Copies(order, parts), AttemptsDirectory(table.directory / "_attempts")
+    watch = _Watch(table, crew, receipts)
+    run = Run(archives, copies.find, attempts, watch.advance)
+    units = (u for u in table.plan.units() if u.id not in receipts and u.source in archives)
+    with contextlib.closing(crew.run(run, (_now(u, archives, relisted) for u in units))) as done:
+        for unit, rows, of in done:
+            with crew.stages.busy("write"):
+                made[unit.id] = table.write(unit, copies.fill(unit.id, rows, of))
+                attempts.forget(unit.id)
     if made:
-        progress.close(f"{failed:,} failed")
+        watch.close()
     return made
+
+
+def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit:
+    """The unit with its members as its archive has them now."""
+    gone = archives[unit.source].archive.gone
+    members = [relisted.now(unit.source, member, gone) for member in unit.members]
+    return Unit(unit.id, unit.source, members)
+
+
+class _Watch:
+    """The line of progress: what is done, how much of it failed, and what the run waits for."""
+
+    def __init__(self, table: Table, crew: Engine, receipts: Mapping[str, Receipt]) -> None:
+        total = sum(rows for _, _, rows in table.plan.unit_rows())
+        done = sum(receipt.rows for receipt in receipts.values())
+        self._failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
+        self._progress = Progress("caption", total, done=done)
+        self._crew, self._lock = crew, threading.Lock()
+
+    def advance(self, members: int, failed: int) -> None:
+        """Count members that are done."""
+        with self._lock:
+            self._failed += failed
+            self._progress.add(members, self._note)
+
+    def close(self) -> None:
+        """The last line."""
+        with self._lock:
+            self._progress.close(self._note())
+
+    def _note(self) -> str:
+        slowest = bottleneck(self._crew.stages.report(), self._crew.threads)
+        waits = f"  bottleneck {slowest}" if slowest is not None else ""
+        return f"{self._failed:,} failed{waits}"
 
 
 def _tell(report: TableReport, relisted: Relisted) -> None:
