@@ -99,22 +99,30 @@ def model_directory(ref: str, work: Path) -> Path:
 def caption_archives(
     settings: Config, work: Path, archives: list[Path], table: Path | None = None
 ) -> TableReport:
-    """Load the captioner and caption `archives` into `table`.
+    """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
     Without a `table` it lies in the work directory, named after the model and the settings,
     so that another champion gets another table.
     """
-    prepare_torch(settings)
     from pipeline import caption as stage
-    from pipeline.predict import load_captioner
+    from pipeline.caption.loader import by_reference
 
-    captioner = load_captioner(
-        settings.caption.model, work, settings.device, settings.caption.dtype
-    )
+    chosen = settings.caption
+    with uninterrupted():
+        loader = by_reference(
+            chosen.model,
+            work,
+            device=settings.device,
+            dtype=chosen.dtype,
+            threads=settings.threads,
+        )
     if table is None:
-        identity = storage.fingerprint([captioner.fingerprint, settings.caption.model_dump()])
-        table = work / "captions" / f"{captioner.ref.replace('/', '-')}-{identity}"
-    return stage.caption(settings.caption, archives, table, captioner)
+        from pipeline.models.saved import model_fingerprint
+
+        fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
+        identity = storage.fingerprint([fingerprint, chosen.model_dump()])
+        table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
+    return stage.caption(chosen, archives, table, loader)
 
 
 def prepare_torch(settings: Config) -> None:

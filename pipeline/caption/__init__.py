@@ -12,7 +12,6 @@ import contextlib
 import os
 import threading
 import time
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,17 +109,18 @@ def _run(
 ) -> dict[str, Receipt]:
     """Caption the units of these sources that have no receipt; the receipts made."""
     order = [unit for unit, _, _ in table.plan.unit_rows()]
-    made: dict[str, Receipt] = {}
-    parts = Parts(table, ChainMap(made, receipts), crew.marker().recipe)
+    done, made = set(receipts), dict[str, Receipt]()
+    parts = Parts(table, done, crew.marker().recipe)
     copies, attempts = Copies(order, parts), AttemptsDirectory(table.directory / "_attempts")
     watch = _Watch(table, crew, receipts)
     run = Run(archives, copies.find, attempts, watch.advance)
     units = (u for u in table.plan.units() if u.id not in receipts and u.source in archives)
-    with contextlib.closing(crew.run(run, (_now(u, archives, relisted) for u in units))) as done:
-        for unit, rows, of in done:
+    with contextlib.closing(crew.run(run, (_now(u, archives, relisted) for u in units))) as out:
+        for unit, rows, of in out:
             with crew.stages.busy("write"):
                 made[unit.id] = table.write(unit, copies.fill(unit.id, rows, of))
                 attempts.forget(unit.id)
+            done.add(unit.id)
     if made:
         watch.close()
     return made

@@ -6,7 +6,7 @@ does alike, so that a run may stop anywhere; exactly-once comes from the table's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
@@ -66,7 +66,7 @@ class Engine(AbstractContextManager["Engine"], Protocol):
             CaptionmillError: the model cannot be loaded.
         """
 
-    def run(self, run: Run, units: Iterable[Unit]) -> Iterator[Done]:
+    def run(self, run: Run, units: Iterable[Unit]) -> Generator[Done, None, None]:
         """Caption units; each is done once, whoever does it. Later ones are asked for ahead."""
 
 
@@ -92,7 +92,7 @@ class InProcess:
         """What rows are made with."""
         return describe(self.config, self.captioner)
 
-    def run(self, run: Run, units: Iterable[Unit]) -> Iterator[Done]:
+    def run(self, run: Run, units: Iterable[Unit]) -> Generator[Done, None, None]:
         """Caption units in order."""
         worker = UnitCaptioner(
             self.config,

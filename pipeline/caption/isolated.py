@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.caption import wire
@@ -102,7 +102,7 @@ class Isolated:
         self._process = None
         return self.ready()
 
-    def run(self, run: Run, units: Iterable[Unit]) -> Iterator[Done]:
+    def run(self, run: Run, units: Iterable[Unit]) -> Generator[Done, None, None]:
         """Caption units in order.
 
         Raises:

@@ -31,6 +31,42 @@ class Loader(BaseModel):
         return captioner
 
 
+def by_reference(
+    ref: str, work: Path, *, device: str, dtype: str, threads: int | None = None
+) -> Loader:
+    """The loader of NAME@alias, NAME/version or a captioner's directory, resolved now.
+
+    Args:
+        ref: the reference.
+        work: where the registry is.
+        device: see `pipeline.predict.choose_device`.
+        dtype: see `pipeline.predict.choose_dtype`.
+        threads: of torch's on the CPU; None: its own choice.
+
+    Raises:
+        ModelNotFoundError: it names nothing.
+    """
+    if Path(ref).is_dir():
+        directory = Path(ref).resolve()
+        called = {"ref": str(directory), "name": directory.name, "version": ""}
+    else:
+        from pipeline.predict import parse_ref
+        from pipeline.tracking import Tracker
+
+        name, alias, version = parse_ref(ref)
+        found = Tracker(work).resolve(name, alias=alias, version=version)
+        directory = found.directory
+        called = {
+            "ref": f"{name}/{found.version}",
+            "name": name,
+            "version": str(found.version),
+        }
+    arguments = {"directory": str(directory.absolute()), "device": device, "dtype": dtype}
+    return Loader(
+        function=f"{__name__}:saved", arguments={**arguments, **called, "threads": threads}
+    )
+
+
 def saved(
     directory: str,
     *,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 STAGES = ("read", "decode", "encode", "search", "write")
 """In the order that a picture goes through them."""
 
-LANES = (("read", "decode"), ("encode", "search"), ("write",))
+LANES: tuple[tuple[str, ...], ...] = (("read", "decode"), ("encode", "search"), ("write",))
 """Stages that take turns on the same threads."""
 
 
@@ -19,7 +18,7 @@ class Stages:
     """Busy wall-clock seconds a stage; may be added to from several threads."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -34,18 +33,19 @@ class Stages:
     def add(self, seconds: Mapping[str, float]) -> None:
         """Count seconds that were measured elsewhere."""
         with self._lock:
-            self.seconds.update(seconds)
+            for stage, more in seconds.items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + more
 
     def take(self) -> dict[str, float]:
         """What was counted since the last call."""
         with self._lock:
-            taken, self.seconds = dict(self.seconds), Counter()
+            taken, self.seconds = self.seconds, {}
         return taken
 
     def report(self) -> dict[str, float]:
         """Seconds by stage, in the order of the stages."""
         with self._lock:
-            return {stage: round(self.seconds[stage], 3) for stage in STAGES}
+            return {stage: round(self.seconds.get(stage, 0.0), 3) for stage in STAGES}
 
 
 def bottleneck(seconds: Mapping[str, float], threads: Mapping[str, int]) -> str | None:
@@ -60,4 +60,5 @@ def bottleneck(seconds: Mapping[str, float], threads: Mapping[str, int]) -> str 
     def load(lane: tuple[str, ...]) -> float:
         return sum(seconds.get(stage, 0.0) / threads.get(stage, 1) for stage in lane)
 
-    return max(max(LANES, key=load), key=lambda stage: seconds.get(stage, 0.0))
+    busiest = max(LANES, key=load)
+    return max(busiest, key=lambda stage: seconds.get(stage, 0.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -106,6 +107,8 @@ class Worker:
 def main() -> None:
     """Work; what libraries print goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A crash is expected and told; a file of gigabytes for each would fill the user's disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     worker = Worker(os.fdopen(os.dup(0), "rb"), outgoing)
