@@ -14,6 +14,7 @@ from pipeline.config import Config, load_config
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
 
 if TYPE_CHECKING:
+    from pipeline.caption.loader import Loader
     from pipeline.caption.marker import Marker
 
 DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
@@ -108,22 +109,39 @@ def caption_archives(
     refresh: bool = False,
     prune: bool = False,
 ) -> TableReport:
-    """Load the captioner and caption `archives` into `table`; see `pipeline.caption.caption`.
+    """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
     Without a `table` it lies in the work directory, named after the model and the settings,
-    so that another champion gets another table.
+    so that another champion gets another table. See `pipeline.caption.caption`.
     """
-    prepare_torch(settings)
     from pipeline import caption as stage
-    from pipeline.predict import load_captioner
 
-    captioner = load_captioner(
-        settings.caption.model, work, settings.device, settings.caption.dtype
-    )
+    loader = captioner_loader(settings, work)
     if table is None:
-        identity = storage.fingerprint([captioner.fingerprint, settings.caption.model_dump()])
-        table = work / "captions" / f"{captioner.ref.replace('/', '-')}-{identity}"
-    return stage.caption(settings.caption, archives, table, captioner, refresh=refresh, prune=prune)
+        from pipeline.models.saved import model_fingerprint
+
+        fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
+        identity = storage.fingerprint([fingerprint, settings.caption.model_dump()])
+        table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
+    return stage.caption(settings.caption, archives, table, loader, refresh=refresh, prune=prune)
+
+
+def captioner_loader(settings: Config, work: Path) -> Loader:
+    """What loads the captioner of `settings.caption`; its reference is resolved now.
+
+    Raises:
+        ModelNotFoundError: it names nothing.
+    """
+    from pipeline.caption.loader import by_reference
+
+    with uninterrupted():
+        return by_reference(
+            settings.caption.model,
+            work,
+            device=settings.device,
+            dtype=settings.caption.dtype,
+            threads=settings.threads,
+        )
 
 
 def table_marker(settings: Config, work: Path, table: Path) -> Marker:
@@ -136,13 +154,9 @@ def table_marker(settings: Config, work: Path, table: Path) -> Marker:
     from pipeline.caption.table import Table
 
     Table(table).require()
+    loader = captioner_loader(settings, work)
     prepare_torch(settings)
-    from pipeline.predict import load_captioner
-
-    captioner = load_captioner(
-        settings.caption.model, work, settings.device, settings.caption.dtype
-    )
-    return describe(settings.caption, captioner)
+    return describe(settings.caption, loader.load())
 
 
 def prepare_torch(settings: Config) -> None:

@@ -9,9 +9,10 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,18 @@ from typing import TYPE_CHECKING
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
 from pipeline.caption.archives import name_sources, open_archives
+from pipeline.caption.attempts import AttemptsDirectory
 from pipeline.caption.changes import Noted, note
 from pipeline.caption.compact import compact
-from pipeline.caption.engine import Engine
+from pipeline.caption.copies import Copies
+from pipeline.caption.engine import Engine, Opened, Run, engine
 from pipeline.caption.export import export
-from pipeline.caption.marker import Marker
-from pipeline.caption.members import Archive
-from pipeline.caption.plan import Relisted
-from pipeline.caption.recipe import Captioner, describe
+from pipeline.caption.loader import Loader
+from pipeline.caption.parts import Parts
+from pipeline.caption.plan import Relisted, Unit
+from pipeline.caption.recipe import Captioner
 from pipeline.caption.refresh import Refresh, forget, roll_back
+from pipeline.caption.stages import bottleneck
 from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
 from pipeline.caption.updates import Counts, Updates
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Captioner",
+    "Loader",
     "Staleness",
     "caption",
     "compact",
@@ -54,7 +59,7 @@ def caption(
     config: CaptionConfig,
     archives: Sequence[Path],
     table: Path,
-    captioner: Captioner,
+    captioner: Captioner | Loader,
     *,
     refresh: bool = False,
     prune: bool = False,
@@ -65,6 +70,10 @@ def caption(
     is kept; over a grown archive only new and changed pictures are captioned. A key is
     (source, member, occurrence), where `source` is the archive's base name (the path as
     given, if two archives share one). Rows that another model or other settings made stay.
+    Pictures of the same bytes are captioned once.
+
+    A captioner given by a `Loader` works in a process of its own: a decoder that crashes costs
+    its picture a failed row. In this process it would end the run, to be run again.
 
     Args:
         config: the stage's settings.
@@ -81,15 +90,18 @@ def caption(
         TableError: `table` holds something else; or units of archives that are not among
             `archives` are unfinished.
         BusyError: another run is writing the table.
+        WorkerError: the captioning process dies again and again, and no picture is to blame.
     """
     started, began = datetime.now(UTC), time.monotonic()
-    kept, marker = Table(table), describe(config, captioner)
+    kept = Table(table)
     kept.exists()
     with contextlib.ExitStack() as stack:
         opened = open_archives(archives, exclude=table)
         for archive in opened.values():
             stack.callback(archive.close)
         stack.enter_context(storage.lock(table))
+        crew = stack.enter_context(engine(config, captioner))
+        marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()
         again = Refresh(kept, marker) if refresh else None
@@ -109,15 +121,15 @@ def caption(
         names = {source.name for source in sources}
         planned = (unit for unit in kept.plan.units() if unit.source in names)
         noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
+        paths = {id(archive): os.fspath(path) for path, archive in opened.items()}
         updates = _run(
             kept,
-            config=config,
-            captioner=captioner,
-            marker=marker,
-            archives={source.name: source.archive for source in sources},
+            crew,
+            archives={s.name: Opened(paths[id(s.archive)], s.archive) for s in sources},
             relisted=relisted,
             receipts=receipts,
             refresh=again,
+            max_bytes=config.max_bytes,
         )
         finished = receipts | updates.made
         if again is not None:
@@ -130,6 +142,9 @@ def caption(
             seconds=time.monotonic() - began,
             captioned_now=updates.captioned,
         )
+        seconds = crew.stages.report()
+        slowest = bottleneck(seconds, crew.threads)
+        report = report.model_copy(update={"bottleneck": slowest, "stage_seconds": seconds})
         _tell(report, relisted, noted, updates.counts)
         save_report(kept, report, started, changed=bool(updates.made))
     return report
@@ -166,52 +181,87 @@ def rollback(table: Path) -> TableReport:
 
 def _run(
     table: Table,
+    crew: Engine,
     *,
-    config: CaptionConfig,
-    captioner: Captioner,
-    marker: Marker,
-    archives: Mapping[str, Archive],
+    archives: Mapping[str, Opened],
     relisted: Relisted,
     receipts: Mapping[str, Receipt],
     refresh: Refresh | None,
+    max_bytes: int,
 ) -> Updates:
-    """Caption the units of these sources that have no receipt, and what others need anew."""
-    total = sum(rows for _, _, rows in table.unit_rows())
-    done = sum(receipt.rows for receipt in receipts.values())
-    failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
-    progress = Progress("caption", total, done=done)
-
-    def advance(members: int, failures: int) -> None:
-        nonlocal failed
-        failed += failures
-        progress.add(members, f"{failed:,} failed")
-
-    def announce(members: int) -> None:
-        progress.total += members
-
+    """Caption the units of these sources that have no receipt, then what others need anew."""
+    order = [unit for unit, _, _ in table.plan.unit_rows()]
+    done = set(receipts)
+    parts = Parts(table, done, crew.marker().recipe)
+    attempts = AttemptsDirectory(table.directory / "_attempts")
+    watch = _Watch(table, crew, receipts)
     updates = Updates(
         table,
-        archives,
+        {name: opened.archive for name, opened in archives.items()},
         relisted=relisted,
         receipts=receipts,
         refresh=refresh,
-        max_bytes=config.max_bytes,
-        announce=announce,
+        max_bytes=max_bytes,
+        announce=watch.announce,
     )
 
-    engine = Engine(
-        config=config,
-        captioner=captioner,
-        marker=marker,
-        archives=archives,
-        relisted=relisted,
-        progress=advance,
+    def work(units: Iterable[Unit], copies: Copies) -> None:
+        run = Run(archives, copies.find, attempts, watch.advance)
+        now = (_now(unit, archives, relisted) for unit in units)
+        with contextlib.closing(crew.run(run, now)) as out:
+            for unit, rows, of in out:
+                with crew.stages.busy("write"):
+                    updates.finish(unit, copies.fill(unit.id, rows, of))
+                    attempts.forget(unit.id)
+                done.add(unit.id)
+
+    work(
+        (u for u in table.units() if u.id not in receipts and u.source in archives),
+        Copies(order, parts),
     )
-    new = (u for u in table.units() if u.id not in receipts and u.source in archives)
-    engine.run(itertools.chain(new, updates.units()), updates.finish)
-    if progress.done > done:
-        progress.close(f"{failed:,} failed")
+    work(updates.units(), Copies())
+    watch.close()
     return updates
+
+
+def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit:
+    """The unit with its members as its archive has them now."""
+    gone = archives[unit.source].archive.gone
+    members = [relisted.now(unit.source, member, gone) for member in unit.members]
+    return Unit(unit.id, unit.source, members)
+
+
+class _Watch:
+    """The line of progress: what is done, how much of it failed, and what the run waits for."""
+
+    def __init__(self, table: Table, crew: Engine, receipts: Mapping[str, Receipt]) -> None:
+        total = sum(rows for _, _, rows in table.unit_rows())
+        done = sum(receipt.rows for receipt in receipts.values())
+        self._failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
+        self._progress = Progress("caption", total, done=done)
+        self._crew, self._lock = crew, threading.Lock()
+
+    def advance(self, members: int, failed: int) -> None:
+        """Count members that are done."""
+        with self._lock:
+            self._failed += failed
+            self._progress.add(members, self._note)
+
+    def announce(self, members: int) -> None:
+        """Count members that are to be captioned again."""
+        with self._lock:
+            self._progress.total += members
+
+    def close(self) -> None:
+        """The last line, if anything was done."""
+        with self._lock:
+            if self._progress.done > self._progress.first:
+                self._progress.close(self._note())
+
+    def _note(self) -> str:
+        slowest = bottleneck(self._crew.stages.report(), self._crew.threads)
+        waits = f"  bottleneck {slowest}" if slowest is not None else ""
+        return f"{self._failed:,} failed{waits}"
 
 
 def _tell(report: TableReport, relisted: Relisted, noted: Noted, counts: Counts) -> None:

@@ -286,8 +286,8 @@ def test_a_reader_finds_every_key_once_at_any_moment(
         "duckdb": lambda: [
             row[0] for row in duckdb.connect().execute(f"SELECT member FROM '{pattern}'").fetchall()
         ],
-        "polars": lambda: pl.scan_parquet(pattern).select("member").collect()["member"].to_list(),
-        "pandas": lambda: pd.read_parquet(table, columns=["member"])["member"].tolist(),
+        "polars": lambda: list(pl.scan_parquet(pattern).select("member").collect()["member"]),
+        "pandas": lambda: list(pd.read_parquet(table, columns=["member"])["member"]),
     }
     expected = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
     over = threading.Event()

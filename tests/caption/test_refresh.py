@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from pipeline import storage
 from pipeline.caption import caption, rollback, staleness, verify
 from pipeline.caption.folder import Folder
 from pipeline.caption.recipe import describe
 from pipeline.config import CaptionConfig
 from pipeline.errors import BusyError, ImageError, TableError
 from pipeline.images import Transform
-from pipeline import storage
 
 ByMember = Callable[[Path], dict[str, Any]]
 Parts = Callable[[Path], dict[str, bytes]]
