@@ -157,12 +157,21 @@ class TrainConfig(Strict):
         return tree if kind in (None, "lstm") else {**tree, "attention_penalty": 0.0}
 
     @model_validator(mode="after")
-    def _cached_features_see_no_augmentation(self) -> Self:
+    def _cached_features_have_versions(self) -> Self:
         cached = self.encoder.train == "none" and self.cache_features
-        if cached and (self.augment.crop or self.augment.colour):
+        changed, versions = self.augment.crop or self.augment.colour, self.augment.versions
+        if cached and changed and not versions:
             raise ValueError(
                 "augment.crop and augment.colour change pictures, whose features are cached; set "
-                "cache_features = false (augment.flip works with the cache)"
+                "augment.versions to the number of changed versions to cache (4, say), or "
+                "cache_features = false"
+            )
+        if versions and not (cached and changed):
+            why = "crop and colour are both 0" if cached else "no features are cached here"
+            raise ValueError(
+                f"augment.versions = {versions}, but {why}: versions are cropped or coloured pictures "
+                "whose features are cached; set it to 0, or "
+                + ("augment.crop or augment.colour" if cached else "encoder.train = none")
             )
         return self
 
@@ -232,6 +241,11 @@ class CaptionConfig(Strict):
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
     dtype: Dtype = "float32"
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
+    format: Literal["raw", "sentence"] = Field(
+        "raw",
+        description="How a caption is written: raw, as the model's tokenizer writes it; sentence, "
+        "with a capital, a full stop and no unknown-word marks.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(

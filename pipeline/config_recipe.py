@@ -39,9 +39,9 @@ class ScheduleConfig(Strict):
 
 
 class AugmentConfig(Strict):
-    """Changes to training pictures that leave their captions true; of uncached pictures.
+    """Changes to training pictures that leave their captions true.
 
-    `flip` alone is possible with cached features: the mirrored pictures' are cached too.
+    With cached features, those of the mirror images and of `versions` changed ones are cached too.
     """
 
     crop: float = Field(
@@ -49,6 +49,13 @@ class AugmentConfig(Strict):
     )
     colour: float = Field(
         0.0, ge=0, le=0.5, description="Largest change of brightness, contrast and saturation."
+    )
+    versions: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="With cached features: how many cropped and coloured versions of a picture are "
+        "cached; an epoch shows one of them or, as often as each, the picture itself.",
     )
     flip: bool = Field(
         False, description="Mirror half of the pictures whose captions name no side."

@@ -15,6 +15,7 @@
     ├── BusyError               6   another run holds the directory
     ├── StorageError            7   object storage that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
+    ├── WorkerError             1   a captioning process that died again and again
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
@@ -96,6 +97,10 @@ class StorageError(CaptionmillError):
 
 class RankError(CaptionmillError):
     """A rank of a distributed training that died; names it, how it ended, and its log."""
+
+
+class WorkerError(CaptionmillError):
+    """A captioning process that died again and again; says how, and what it was doing."""
 
 
 class StoppedError(CaptionmillError):

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline import storage
 from pipeline.config_recipe import AugmentConfig
 
 
 class Augmentation:
-    """The augmentation of `settings`."""
+    """The augmentation of `settings`.
+
+    Where features are cached, a picture is shown in one of few versions, whose features are kept:
+    number 0 is the picture itself, then come its mirror image (`flip`) and the changed ones.
+    """
 
     def __init__(self, settings: AugmentConfig, seed: int) -> None:
         self.settings, self.seed = settings, seed
@@ -35,9 +41,38 @@ class Augmentation:
         """Whether a mirrored picture would make one of its captions false."""
         return self._sides is not None and any(map(self._sides.search, captions))
 
-    def mirrors(self, epoch: int, key: str, captions: list[str]) -> bool:
-        """Whether this epoch shows the picture mirrored."""
-        if not self.settings.flip or self.names_a_side(captions):
+    def sided(self, captions: Sequence[list[str]]) -> list[bool]:
+        """`names_a_side` of each picture's captions; all False where nothing is mirrored."""
+        return [self.settings.flip and self.names_a_side(group) for group in captions]
+
+    @property
+    def versions(self) -> list[str]:
+        """A name for each version, for files; what it holds follows from the name, data and seed."""
+        mirrored = ["-mirrored"] if self.settings.flip else []
+        settings = self.settings.model_dump(mode="json", exclude={"versions"})
+        what = storage.fingerprint({"seed": self.seed, **settings})
+        changed = [f"-{what[:12]}-{n}" for n in range(1, self.settings.versions + 1)]
+        return ["", *mirrored, *changed]
+
+    def version(self, number: int, pixels: Tensor, key: str, sided: bool) -> Tensor:
+        """Version `number` of a uint8 picture [3, H, W]; `sided`: it must not be mirrored."""
+        first = len(self.versions) - self.settings.versions
+        if number < first:
+            return pixels.flip(-1) if number else pixels
+        # Epochs count from 0, so that a version's numbers are no epoch's.
+        epoch = first - number - 1
+        return self(pixels, epoch, key, self.mirrors(epoch, key, sided))
+
+    def choose(self, epoch: int, key: str, sided: bool) -> int:
+        """The version that an epoch shows; each changed one as often as the picture itself."""
+        kept = self.settings.versions
+        if kept and (chosen := self._numbers(epoch, key, "version").randint(0, kept)):
+            return len(self.versions) - kept - 1 + chosen
+        return int(self.mirrors(epoch, key, sided))
+
+    def mirrors(self, epoch: int, key: str, sided: bool) -> bool:
+        """Whether this epoch shows the picture mirrored; `sided`: it must not."""
+        if sided or not self.settings.flip:
             return False
         return self._numbers(epoch, key, "flip").random() < 0.5
 

@@ -7,6 +7,7 @@ committed whole: one that is there is right, and grown data costs only its new t
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import storage
+from pipeline.config_recipe import AugmentConfig
 from pipeline.evaluate import load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.models.captioner import Captioner
 from pipeline.progress import Progress, say
 from pipeline.shard_tars import Tar
 from pipeline.shards import ShardReader
+from pipeline.train.augment import Augmentation
 
 
 class FeatureCache:
@@ -34,34 +37,34 @@ class FeatureCache:
         reader: ShardReader,
         directory: Path,
         batch_size: int,
-        *,
-        mirrored: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Fill `directory`; a kill costs at most the tar in flight.
 
-        `mirrored` asks for the features of the pictures' mirror images as well.
+        With an `augmentation`, its versions of the pictures are cached as well.
 
         Raises:
             ShardError, DataError: a picture that is missing here cannot be read.
         """
+        augmentation = augmentation or Augmentation(AugmentConfig(), 0)
+        self._starts = [0, *accumulate(tar.count for tar in reader.tars)][:-1]
+        make = _Make(model, transform, reader, batch_size, augmentation)
         with storage.lock(directory):
             storage.remove_temporaries(directory)
-            plain = _fill(model, transform, reader, directory, batch_size, False)
-            self._arrays, self._starts = plain
-            self._mirrored = (
-                _fill(model, transform, reader, directory, batch_size, True)[0] if mirrored else []
-            )
+            self._versions = [
+                _fill(make, directory, number) for number in range(len(augmentation.versions))
+            ]
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """float32 features of samples `start` to `stop` in the reader's order."""
         return self.rows(list(range(start, stop)))
 
-    def rows(self, rows: list[int], mirrored: list[bool] | None = None) -> Tensor:
-        """float32 features of the samples at `rows`; of their mirror images where `mirrored`."""
-        out = np.empty((len(rows), *self._arrays[0].shape[1:]), dtype=np.float16)
+    def rows(self, rows: list[int], versions: list[int] | None = None) -> Tensor:
+        """float32 features of the samples at `rows`, each in its version (see `Augmentation`)."""
+        out = np.empty((len(rows), *self._versions[0][0].shape[1:]), dtype=np.float16)
         for place, row in enumerate(rows):
             tar = bisect_right(self._starts, row) - 1
-            arrays = self._mirrored if mirrored is not None and mirrored[place] else self._arrays
+            arrays = self._versions[versions[place] if versions is not None else 0]
             out[place] = arrays[tar][row - self._starts[tar]]
         return torch.from_numpy(out).float()
 
@@ -80,32 +83,57 @@ def encoder_fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _fill(
-    model: Captioner,
-    transform: Transform,
-    reader: ShardReader,
-    directory: Path,
-    batch_size: int,
-    mirror: bool,
-) -> tuple[list[NDArray[np.float16]], list[int]]:
-    ending = "-mirrored" if mirror else ""
-    files = [directory / f"{tar.sha256[:32]}{ending}.npy" for tar in reader.tars]
-    found = [_stored(file, tar) for file, tar in zip(files, reader.tars, strict=True)]
-    missing = sum(tar.count for tar, array in zip(reader.tars, found, strict=True) if array is None)
+class _Make:
+    """Features of samples in one of their versions."""
+
+    def __init__(
+        self,
+        model: Captioner,
+        transform: Transform,
+        reader: ShardReader,
+        batch_size: int,
+        augmentation: Augmentation,
+    ) -> None:
+        self.model, self.transform, self.reader = model, transform, reader
+        self.batch_size, self.augmentation = batch_size, augmentation
+        self.keys = reader.keys()
+        self.sided = augmentation.sided(reader.captions())
+
+    @torch.inference_mode()
+    def __call__(self, rows: range, version: int, line: Progress | None) -> NDArray[np.float16]:
+        device = next(self.model.parameters()).device
+        parts = []
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            pixels = load_pixels(self.transform, self.reader, batch)
+            for place, row in enumerate(batch):
+                pixels[place] = self.augmentation.version(
+                    version, pixels[place], self.keys[row], self.sided[row]
+                )
+            features = self.model.features(normalise(pixels.to(device), self.transform))
+            parts.append(features.half().cpu().numpy())
+            if line is not None:
+                line.add(len(pixels))
+        return np.concatenate(parts)
+
+
+def _fill(make: _Make, directory: Path, version: int) -> list[NDArray[np.float16]]:
+    tars, name = make.reader.tars, make.augmentation.versions[version]
+    files = [directory / f"{tar.sha256[:32]}{name}.npy" for tar in tars]
+    found = [_stored(file, tar) for file, tar in zip(files, tars, strict=True)]
+    missing = sum(tar.count for tar, array in zip(tars, found, strict=True) if array is None)
     line = Progress("encode", missing) if missing else None
-    arrays, starts, start = [], [], 0
-    for tar, file, stored in zip(reader.tars, files, found, strict=True):
+    arrays, start = [], 0
+    for tar, file, stored in zip(tars, files, found, strict=True):
         if (array := stored) is None:
-            rows = range(start, start + tar.count)
-            made = _encode(model, transform, reader, rows, batch_size, line, mirror)
+            made = make(range(start, start + tar.count), version, line)
             storage.commit(file, lambda out, made=made: np.save(out, made))  # type: ignore[misc]
             array = np.load(file, mmap_mode="r")
         arrays.append(array)
-        starts.append(start)
         start += tar.count
     if line is not None:
         line.close()
-    return arrays, starts
+    return arrays
 
 
 def _stored(file: Path, tar: Tar) -> NDArray[np.float16] | None:
@@ -118,26 +146,3 @@ def _stored(file: Path, tar: Tar) -> NDArray[np.float16] | None:
         say("encode", f"{file} is damaged and made again: {error}")
         return None
     return array if len(array) == tar.count else None
-
-
-@torch.inference_mode()
-def _encode(
-    model: Captioner,
-    transform: Transform,
-    reader: ShardReader,
-    rows: range,
-    batch_size: int,
-    line: Progress | None,
-    mirror: bool,
-) -> NDArray[np.float16]:
-    device = next(model.parameters()).device
-    parts = []
-    for start in range(0, len(rows), batch_size):
-        pixels = load_pixels(transform, reader, rows[start : start + batch_size])
-        if mirror:
-            pixels = pixels.flip(-1)
-        features = model.features(normalise(pixels.to(device), transform))
-        parts.append(features.half().cpu().numpy())
-        if line is not None:
-            line.add(len(pixels))
-    return np.concatenate(parts)

@@ -80,7 +80,7 @@ class Loader:
         self.augmentation = Augmentation(settings.augment, settings.seed)
         self._permutation = lru_cache(maxsize=1)(self.order.permutation)
         self._keys = reader.keys()
-        self._sided = _sided(self.augmentation, reader) if settings.augment.flip else []
+        self._sided = self.augmentation.sided(reader.captions())
         self.waited = 0.0
         """Seconds that whoever asked for batches has waited for them."""
 
@@ -146,21 +146,15 @@ class Loader:
         chooser = random.Random(f"{self.settings.seed}/{epoch}/{self._keys[picture]}")  # noqa: S311
         return self.encoded.choose(picture, self.settings.captions_per_image, chooser)
 
-    def _mirrors(self, epoch: int, picture: int) -> bool:
-        if not self._sided or self._sided[picture]:
-            return False
-        return self.augmentation.mirrors(epoch, self._keys[picture], [])
-
     def _images(self, epoch: int, pictures: list[int]) -> Tensor:
-        mirrored = [self._mirrors(epoch, picture) for picture in pictures]
+        sided = [self._sided[picture] for picture in pictures]
+        keys = [self._keys[picture] for picture in pictures]
         if self.features is not None:
-            return self.features.rows(pictures, mirrored)
+            named = zip(keys, sided, strict=True)
+            versions = [self.augmentation.choose(epoch, key, side) for key, side in named]
+            return self.features.rows(pictures, versions)
         pixels = load_pixels(self.transform, self.reader, pictures)
-        for place, (picture, mirror) in enumerate(zip(pictures, mirrored, strict=True)):
-            pixels[place] = self.augmentation(pixels[place], epoch, self._keys[picture], mirror)
+        for place, (key, side) in enumerate(zip(keys, sided, strict=True)):
+            mirrored = self.augmentation.mirrors(epoch, key, side)
+            pixels[place] = self.augmentation(pixels[place], epoch, key, mirrored)
         return pixels
-
-
-def _sided(augmentation: Augmentation, reader: ShardReader) -> list[bool]:
-    """Whether a picture's captions name a side: all of them, whichever an epoch takes."""
-    return [augmentation.names_a_side(captions) for captions in reader.captions()]

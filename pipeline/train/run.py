@@ -17,6 +17,7 @@ from pipeline.progress import clock, say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.shards import ShardReader
 from pipeline.tracking import Run, Tracker
+from pipeline.train.augment import Augmentation
 from pipeline.train.build import begin, build_captioner
 from pipeline.train.captions import EncodedCaptions
 from pipeline.train.checkpoints import Checkpoints
@@ -160,10 +161,11 @@ class TrainingRun:
         saved, size = self.state.saved, self.settings.batch_size
         model, transform = saved.model.eval(), saved.transform
         name = encoder_fingerprint(model, transform, saved.architecture)
-        place, flip = self.work / "features" / name, self.settings.augment.flip
+        place = self.work / "features" / name
+        augmentation = Augmentation(self.settings.augment, self.settings.seed)
         with self.ranks.in_turn():  # rank 0 fills what is missing, the others find it there
             return (
-                FeatureCache(model, transform, self.reader, place, size, mirrored=flip),
+                FeatureCache(model, transform, self.reader, place, size, augmentation=augmentation),
                 FeatureCache(model, transform, self.validation.reader, place, size),
             )
 

@@ -19,15 +19,16 @@ ALL = AugmentConfig(crop=0.3, colour=0.3, flip=True)
 )
 def test_pictures_whose_captions_name_a_side_are_never_mirrored(caption):
     augmentation = Augmentation(ALL, 0)
-    assert not any(augmentation.mirrors(e, "a", ["a dog", caption]) for e in range(50))
+    assert augmentation.sided([["a dog", caption], ["a dog"]]) == [True, False]
+    assert not any(augmentation.mirrors(epoch, "a", True) for epoch in range(50))
 
 
 def test_others_are_mirrored_half_of_the_time():
     augmentation = Augmentation(ALL, 0)
     # Words that only hold one of the listed words are no sides.
-    count = sum(augmentation.mirrors(e, "a", ["a bright cleft", "dog"]) for e in range(400))
-    assert 150 < count < 250
-    assert not any(Augmentation(AugmentConfig(), 0).mirrors(e, "a", ["dog"]) for e in range(50))
+    assert augmentation.sided([["a bright cleft", "dog"]]) == [False]
+    assert 150 < sum(augmentation.mirrors(epoch, "a", False) for epoch in range(400)) < 250
+    assert not any(Augmentation(AugmentConfig(), 0).mirrors(e, "a", False) for e in range(50))
 
 
 def test_the_words_are_the_users():
@@ -77,8 +78,51 @@ def test_colour_moves_within_its_bounds():
     assert 110 < max(found) <= 120
 
 
-def test_pixels_cannot_change_under_cached_features():
-    with pytest.raises(ConfigError, match="cache_features = false"):
+def test_versions_are_the_picture_its_mirror_image_and_changed_ones():
+    augmentation = Augmentation(AugmentConfig(crop=0.3, colour=0.3, flip=True, versions=3), 0)
+    assert len(augmentation.versions) == len(set(augmentation.versions)) == 5
+    made = [augmentation.version(number, PIXELS, "a", False) for number in range(5)]
+    assert torch.equal(made[0], PIXELS)
+    assert torch.equal(made[1], PIXELS.flip(-1))
+    for number in (2, 3, 4):
+        assert not any(torch.equal(made[number], other) for other in made[:number])
+
+
+def test_an_epoch_shows_any_version_and_never_a_mirrored_one_of_a_side():
+    augmentation = Augmentation(AugmentConfig(crop=0.3, flip=True, versions=3), 0)
+    shown = [augmentation.choose(epoch, "a", False) for epoch in range(800)]
+    counts = [shown.count(number) for number in range(5)]
+    assert sum(counts[:2]) == pytest.approx(200, abs=50)
+    assert min(counts[:2]) > 60
+    assert all(150 < count < 250 for count in counts[2:])
+    assert {augmentation.choose(epoch, "a", True) for epoch in range(100)} == {0, 2, 3, 4}
+    # A ramp that grows to the right still does.
+    ramp = torch.arange(200).repeat(3, 100, 1).to(torch.uint8)
+    for key in map(str, range(8)):
+        for number in (2, 3, 4):
+            row = augmentation.version(number, ramp, key, True)[0, 50].int()
+            assert row[0] < row[-1]
+
+
+def test_more_versions_keep_the_names_of_those_there_are():
+    few, more, other = (
+        Augmentation(AugmentConfig(crop=crop, versions=count), 0).versions
+        for crop, count in ((0.2, 2), (0.2, 5), (0.3, 5))
+    )
+    assert more[: len(few)] == few
+    assert set(more) & set(other) == {""}
+
+
+def test_pixels_change_under_cached_features_in_versions_alone():
+    with pytest.raises(ConfigError, match=r"augment\.versions.*cache_features = false"):
         load_config(None, ["train.augment.crop=0.1"])
     load_config(None, ["train.augment.crop=0.1", "train.cache_features=false"])
+    load_config(None, ["train.augment.crop=0.1", "train.augment.versions=2"])
     load_config(None, ["train.augment.flip=true"])
+    with pytest.raises(ConfigError, match="crop and colour are both 0"):
+        load_config(None, ["train.augment.versions=2"])
+    with pytest.raises(ConfigError, match="no features are cached"):
+        load_config(
+            None,
+            ["train.augment={crop: 0.1, versions: 2}", "train.cache_features=false"],
+        )

@@ -1,4 +1,4 @@
-"""The feature cache: a miss is filled or fails, and mirror images have features of their own."""
+"""The feature cache: a miss is filled or fails, and changed pictures have features of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import pytest
 import torch
 from coloured_squares import make_data, settings
 
+from pipeline.config_recipe import AugmentConfig
 from pipeline.errors import ShardError
 from pipeline.evaluate import load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.models.build import build
 from pipeline.shard import shard
 from pipeline.shards import ShardReader
+from pipeline.train.augment import Augmentation
 from pipeline.train.features import FeatureCache
 
 TRANSFORM = Transform(size=32)
@@ -36,14 +38,17 @@ def cache(model, reader, tmp_path, **options):
     return FeatureCache(model, TRANSFORM, reader, tmp_path / "features", 3, **options)
 
 
-def test_features_of_pictures_and_of_their_mirror_images(model, reader, tmp_path):
-    found = cache(model, reader, tmp_path, mirrored=True)
-    pixels = load_pixels(TRANSFORM, reader, range(7))
-    for mirrored in (False, True):
-        wanted = model.features(normalise(pixels.flip(-1) if mirrored else pixels, TRANSFORM))
-        got = found.rows(list(range(7)), [mirrored] * 7)
+def test_features_of_pictures_and_of_their_versions(model, reader, tmp_path):
+    augmentation = Augmentation(AugmentConfig(flip=True, crop=0.3, versions=1), 0)
+    found = cache(model, reader, tmp_path, augmentation=augmentation)
+    pixels, keys = load_pixels(TRANSFORM, reader, range(7)), reader.keys()
+    for version in range(3):
+        shown = [augmentation.version(version, pixels[row], keys[row], False) for row in range(7)]
+        wanted = model.features(normalise(torch.stack(shown), TRANSFORM))
+        got = found.rows(list(range(7)), [version] * 7)
         torch.testing.assert_close(got, wanted, atol=0.02, rtol=0.02)
     assert len(list((tmp_path / "features").glob("*-mirrored.npy"))) == 2
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "gone"])
