@@ -16,10 +16,11 @@ import click
 
 from flows import direct, explain, import_hf, report, results, tables
 from flows.command_group import EXIT_CODES, Commands
-from flows.options import LocationType, settings_options
+from flows.options import settings_options
+from pipeline import storage
 from pipeline.config import load_config
 from pipeline.records import TableReport
-from pipeline.remote import Location
+from pipeline.remote import Location, location
 
 
 def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
@@ -200,13 +201,13 @@ main.add_command(import_hf.import_hf)
 
 
 @main.command()
-@click.argument("archives", metavar="ARCHIVE...", nargs=-1, type=LocationType())
+@click.argument("archives", metavar="ARCHIVE...", nargs=-1, type=location)
 @click.option(
     "--table",
     required=True,
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="The table's directory; new, or of an earlier run.",
+    type=location,
+    help="The table's directory, or s3:// prefix; new, or of an earlier run.",
 )
 @click.option(
     "--model",
@@ -226,14 +227,20 @@ main.add_command(import_hf.import_hf)
     is_flag=True,
     help="Remove the rows of pictures that the archives no longer hold, instead of marking them.",
 )
+@click.option(
+    "--break-lock",
+    is_flag=True,
+    help="Free a table on object storage whose run was killed on another machine.",
+)
 @settings_options
 def caption(
     archives: tuple[Location, ...],
-    table: Path,
+    table: Location,
     model: str | None,
     refresh: bool,
     rollback: bool,
     prune: bool,
+    break_lock: bool,
     config: str | None,
     overrides: tuple[str, ...],
     work: Path,
@@ -252,6 +259,8 @@ def caption(
       captionmill caption --table captions --rollback
       captionmill caption s3://bucket/photos s3://bucket/more.tar --table captions
     """
+    if break_lock:
+        storage.break_lock(table)
     if rollback:
         if archives or model or refresh or prune:
             raise click.UsageError("--rollback takes --table alone: it captions nothing")

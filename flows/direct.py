@@ -145,7 +145,7 @@ def captioner_loader(settings: Config, work: Path) -> Loader:
         )
 
 
-def table_marker(settings: Config, work: Path, table: Path) -> Marker:
+def table_marker(settings: Config, work: Path, table: Location) -> Marker:
     """What the rows would be made with that `caption_archives` would write.
 
     Raises:

@@ -8,23 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.remote import Location, location
-
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class LocationType(click.ParamType):
-    """A local path, or a URL of object storage."""
-
-    name = "path"
-
-    def convert(
-        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Location:
-        """What the text names; ConfigError for a URL of another kind."""
-        del param, ctx
-        return location(value) if isinstance(value, str) else value
-
 
 work_option = click.option(
     "--work",

@@ -111,8 +111,11 @@ def commit_directory(path: Path) -> Iterator[Path]:
     _sync_directory(path.parent)
 
 
-def remove(path: Path) -> None:
+def remove(path: Location) -> None:
     """Delete a file, if it is there, and flush that to disk."""
+    if isinstance(path, RemotePath):
+        path.unlink()
+        return
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_directory(path.parent)
@@ -140,6 +143,33 @@ def names(directory: Location) -> Iterator[tuple[str, int]]:
         yield from ((e.name, e.stat().st_size) for e in entries if not e.is_dir())
 
 
+def contents(directory: Location) -> Iterator[str]:
+    """Names of everything in `directory`, folders too; nothing if it is not there."""
+    if isinstance(directory, RemotePath):
+        start, last = len((directory / "").key) if directory.key else 0, ""
+        for path, _ in directory.entries(below=True):
+            name = path.key[start:].partition("/")[0]
+            if name != last:
+                yield name
+            last = name
+    elif directory.exists():
+        yield from os.listdir(directory)
+
+
+def matching(directory: Location, pattern: str) -> list[Location]:
+    """What lies directly in `directory` and has such a name, in order."""
+    if isinstance(directory, RemotePath):
+        return list(directory.glob(pattern))
+    return sorted(directory.glob(pattern))
+
+
+def is_within(path: Location, directory: Location) -> bool:
+    """Whether `path` is `directory` or lies in it, links resolved."""
+    if isinstance(path, Path) and isinstance(directory, Path):
+        return path.resolve().is_relative_to(directory.resolve())
+    return f"{path}/".startswith(f"{directory}/")
+
+
 def read_many(directory: Location, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """(name, content) of the files of these names that are in `directory`; others are passed over.
 
@@ -148,8 +178,7 @@ def read_many(directory: Location, wanted: Iterable[str]) -> Iterator[tuple[str,
     if isinstance(directory, RemotePath):
         from pipeline.remote.spans import read_objects
 
-        there = {name for name, _ in names(directory)}
-        yield from read_objects(directory, [name for name in wanted if name in there])
+        yield from read_objects(directory, wanted)
         return
     for name in wanted:
         with contextlib.suppress(FileNotFoundError):

@@ -117,7 +117,7 @@ class Held:
         except (FileNotFoundError, StorageError):
             return False
         self._tag = stat.etag
-        return _parsed(content).get("owner") == self.owner["owner"]
+        return bool(_parsed(content).get("owner") == self.owner["owner"])
 
     def require(self) -> None:
         """Nothing, while the lock is held.
@@ -135,8 +135,10 @@ class Held:
         """Delete the lock, if it is ours still."""
         self._released.set()
         self._thread.join()
-        if not self._lost and self._is_ours():
-            self.path.unlink()
+        # A store that is gone frees the lock by itself in time.
+        with contextlib.suppress(StorageError):
+            if not self._lost and self._is_ours():
+                self.path.unlink()
 
 
 @contextlib.contextmanager

@@ -143,6 +143,18 @@ class Ask(NamedTuple):
     """Of the object as it must be."""
 
 
+def get_some(asks: Sequence[Ask]) -> list[bytes | None]:
+    """As `get_all`, and None for what is not there."""
+
+    async def found(ask: Ask) -> bytes | None:
+        try:
+            return await _again(functools.partial(_body, ask), ask.bucket, ask.key)
+        except FileNotFoundError:
+            return None
+
+    return _run([(ask.bucket, ask.key, functools.partial(found, ask)) for ask in asks])
+
+
 def get_all(asks: Sequence[Ask]) -> list[bytes]:
     """What is asked for, side by side.
 

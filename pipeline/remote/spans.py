@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,18 +51,16 @@ def fetch(ranges: Mapping[RemotePath, Iterable[Range]]) -> dict[RemotePath, Span
     return {path: Spans(found, [next(data) for _ in found]) for path, found in spans.items()}
 
 
-def read_objects(directory: RemotePath, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of objects under a prefix, `TOGETHER` at a time.
-
-    Raises:
-        FileNotFoundError: one of them is not there.
-    """
+def read_objects(directory: RemotePath, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the objects of these names that are there, `TOGETHER` at a time."""
     from pipeline.remote import s3
 
-    for start in range(0, len(names), TOGETHER):
-        some = names[start : start + TOGETHER]
+    rest = iter(names)
+    while some := list(itertools.islice(rest, TOGETHER)):
         asks = [s3.Ask(path.bucket, path.key) for path in (directory / name for name in some)]
-        yield from zip(some, s3.get_all(asks), strict=True)
+        for name, content in zip(some, s3.get_some(asks), strict=True):
+            if content is not None:
+                yield name, content
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:

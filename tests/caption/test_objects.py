@@ -79,11 +79,11 @@ def test_rows_are_those_of_the_archive_on_disk(
 
 
 def test_only_what_is_new_under_a_prefix_is_captioned(
-    folder, bucket, tmp_path, config, stub, capsys
+    folder, bucket, tmp_path, config, stub, picture
 ):
     place = up(folder, bucket / "photos")
     caption(config, [place], tmp_path / "table", stub())
-    (place / "zz.jpg").write_bytes((folder / "00.jpg").read_bytes())
+    (place / "zz.jpg").write_bytes(picture(77))
     captioner = stub()
     report = caption(config, [place], tmp_path / "table", captioner)
     assert report.discovered == 11
