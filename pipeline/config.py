@@ -27,6 +27,7 @@ from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, Sc
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
+from pipeline.remote import Location, is_url, location
 
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"],
@@ -53,6 +54,11 @@ class ShardConfig(Strict):
         "header", description="header: header and end marker; decode: decode every picture."
     )
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    store: str | None = Field(
+        None,
+        description="A directory or s3://bucket/prefix that finished sets are copied to, and that "
+        "train and score read them from; none: the work directory alone.",
+    )
 
 
 class TrainConfig(Strict):
@@ -237,6 +243,11 @@ class CaptionConfig(Strict):
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
     dtype: Dtype = "float32"
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
+    format: Literal["raw", "sentence"] = Field(
+        "raw",
+        description="How a caption is written: raw, as the model's tokenizer writes it; sentence, "
+        "with a capital, a full stop and no unknown-word marks.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(
@@ -304,6 +315,14 @@ class Config(Strict):
     def input_path(self, path: str) -> Path:
         """`path` as given if absolute (or from ~), else below `data_root`."""
         return Path(self.data_root).expanduser() / Path(path).expanduser()
+
+    def input_location(self, path: str) -> Location:
+        """`path` as `input_path` takes it, or the object storage that a URL names.
+
+        Raises:
+            ConfigError: a URL of another kind than s3://.
+        """
+        return location(path) if is_url(path) else self.input_path(path)
 
     def to_yaml(self) -> str:
         """The resolved settings as YAML that `load_config` reads back to an equal value."""

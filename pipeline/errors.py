@@ -13,7 +13,9 @@
     │   └── ModelNotFoundError      a model reference that names nothing
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
+    ├── StorageError            7   object storage that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
+    ├── WorkerError             1   a captioning process that died again and again
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
@@ -87,8 +89,18 @@ class BusyError(CaptionmillError):
     exit_code = 6
 
 
+class StorageError(CaptionmillError):
+    """Object storage that cannot be reached, lacks the bucket or refuses access; names the URL."""
+
+    exit_code = 7
+
+
 class RankError(CaptionmillError):
     """A rank of a distributed training that died; names it, how it ended, and its log."""
+
+
+class WorkerError(CaptionmillError):
+    """A captioning process that died again and again; says how, and what it was doing."""
 
 
 class StoppedError(CaptionmillError):

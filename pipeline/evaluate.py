@@ -152,8 +152,7 @@ def load_pixels(transform: images.Transform, reader: ShardReader, rows: Sequence
         DataError: a picture cannot be decoded; names it.
     """
     pixels = torch.empty(len(rows), 3, transform.size, transform.size, dtype=torch.uint8)
-    for place, row in enumerate(rows):
-        sample = reader.sample(row)
+    for place, sample in enumerate(reader.samples(rows)):
         try:
             pixels[place] = torch.from_numpy(images.load(sample.image, transform))
         except ImageError as error:

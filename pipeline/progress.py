@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 
@@ -36,13 +37,13 @@ class Progress:
         self.printed = self.started
         self.width = 0
 
-    def add(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more and print the line if it is time."""
+    def add(self, count: int = 1, note: str | Callable[[], str] = "") -> None:
+        """Count `count` more and print the line if it is time; only then is `note` called."""
         self.done += count
         now = time.monotonic()
         if now - self.printed >= self.every:
             self.printed = now
-            self._print(self.line(note), last=False)
+            self._print(self.line(note if isinstance(note, str) else note()), last=False)
 
     def close(self, note: str = "") -> None:
         """Print the last line."""

@@ -6,12 +6,12 @@ committed after everything that it names.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import storage
+from pipeline.remote import Location
 
 
 class Record(BaseModel):
@@ -19,12 +19,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Location) -> None:
         """Commit the record to `path`."""
         storage.commit_json(path, self.model_dump(mode="json"))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Location) -> Self:
         """Read a record back; FileNotFoundError and pydantic.ValidationError pass through."""
         return cls.model_validate(storage.read_json(path))
 
@@ -112,12 +112,21 @@ class TableReport(Record):
     """By error code."""
     skipped: dict[str, int]
     """By reason."""
+    deleted: int = 0
+    """Rows, counted above too, whose pictures are no longer in their archive."""
+    stale: int = 0
+    """Rows, counted above too, that another model or other settings made."""
     units: int
     units_reused: int
     """Units that an earlier run had finished."""
     seconds: float
     images_per_second: float
-    """Of the pictures that this run itself captioned."""
+    """Of the pictures that the last run that captioned any captioned."""
+    engine: str = "local"
+    bottleneck: str | None = None
+    """The slowest stage: read, decode, encode, search or write."""
+    stage_seconds: dict[str, float] = {}
+    """Time by stage, over all its threads and processes."""
 
     def balanced(self) -> bool:
         """Whether every discovered input is accounted for."""

@@ -15,6 +15,7 @@ from pipeline.config_model import GenerationConfig
 from pipeline.decode import Caption, Hypothesis, Sampling, search
 from pipeline.errors import ConfigError, ImageError
 from pipeline.images import Transform
+from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict.limits import search_limits
 
@@ -96,7 +97,12 @@ class Predictor:
         self, pixels: Tensor, beam: int | None = None, candidates: int = 1
     ) -> list[Caption]:
         """Caption uint8 pictures [B, 3, size, size] that went through `transform` already."""
-        return self.caption_features(self.features(pixels), beam=beam, candidates=candidates)
+        return self.caption_memory(self.encode(pixels), beam=beam, candidates=candidates)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Memory:
+        """What the decoder attends to, of uint8 pictures [B, 3, size, size]."""
+        return self.model.memory(self.features(pixels))
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
@@ -114,6 +120,19 @@ class Predictor:
         keys: Sequence[int | str] | None = None,
     ) -> list[Caption]:
         """Caption from `features`; `keys` name the pictures for `sampling`."""
+        memory = self.model.memory(features.to(self.device, self.dtype))
+        return self.caption_memory(memory, beam, candidates, sampling, keys)
+
+    @torch.inference_mode()
+    def caption_memory(
+        self,
+        memory: Memory,
+        beam: int | None = None,
+        candidates: int = 1,
+        sampling: Sampling | None = None,
+        keys: Sequence[int | str] | None = None,
+    ) -> list[Caption]:
+        """Caption from what `encode` gives; the rest as `caption_features`."""
         width = self.generation.beam if beam is None else beam
         if min(width, candidates) < 1:
             raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
@@ -124,7 +143,7 @@ class Predictor:
             )
         found = search(
             self.model,
-            self.model.memory(features.to(self.device, self.dtype)),
+            memory,
             self.limits,
             beam=width,
             candidates=candidates,

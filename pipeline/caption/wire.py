@@ -1,0 +1,107 @@
+"""What a run and its captioning processes say to each other: frames of JSON and Arrow, no pickle.
+
+A frame is two lengths, a JSON object and a body. The run says `start`, `caption` and `copies`;
+a process says `ready`, `find`, `step`, `progress`, `done` and `error`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+
+from pipeline.caption.members import Member, Sidecar
+from pipeline.caption.plan import Unit
+from pipeline.caption.schema import SCHEMA, Row
+from pipeline.caption.unit import Killer, Task
+
+_LENGTHS = struct.Struct("<IQ")
+_FIELDS = tuple(field.name for field in fields(Member))
+
+
+class Frame(NamedTuple):
+    """One message."""
+
+    kind: str
+    head: dict[str, Any]
+    body: bytes = b""
+
+
+def send(stream: IO[bytes], kind: str, head: dict[str, Any], body: bytes = b"") -> None:
+    """Write a frame.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    text = json.dumps([kind, head]).encode()
+    stream.write(_LENGTHS.pack(len(text), len(body)) + text)
+    stream.write(body)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Frame | None:
+    """Read a frame; None if the other side is gone, in the middle of one or before it."""
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
+        return None
+    of_text, of_body = _LENGTHS.unpack(lengths)
+    text, body = stream.read(of_text), stream.read(of_body)
+    if len(text) < of_text or len(body) < of_body:
+        return None
+    kind, head = json.loads(text)
+    return Frame(kind, head, body)
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """A task in plain values."""
+    return {
+        "id": task.unit.id,
+        "source": task.unit.source,
+        "members": [[_plain(getattr(m, name)) for name in _FIELDS] for m in task.unit.members],
+        "killers": [[*key, *killer] for key, killer in task.killers.items()],
+        "careful": task.careful,
+        "alone": sorted(task.alone),
+    }
+
+
+def task_from_json(value: dict[str, Any]) -> Task:
+    """The inverse of `task_to_json`."""
+    members = [
+        Member(**{name: _restored(name, cell) for name, cell in zip(_FIELDS, cells, strict=True)})
+        for cells in value["members"]
+    ]
+    killers = {(name, number): Killer(*rest) for name, number, *rest in value["killers"]}
+    unit = Unit(value["id"], value["source"], members)
+    return Task(unit, killers, value["careful"], frozenset(value["alone"]))
+
+
+def _plain(value: Any) -> Any:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _restored(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    return tuple(Sidecar(*cells) for cells in value) if name == "sidecars" else value
+
+
+def rows_to_bytes(rows: Sequence[Row]) -> bytes:
+    """Rows as an Arrow stream."""
+    columns = [
+        pa.array([getattr(row, field.name) for row in rows], type=field.type) for field in SCHEMA
+    ]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def rows_from_bytes(content: bytes) -> list[Row]:
+    """The inverse of `rows_to_bytes`."""
+    return [Row(**row) for row in pa.ipc.open_stream(content).read_all().to_pylist()]

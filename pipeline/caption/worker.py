@@ -1,0 +1,130 @@
+"""A captioning process: `python -m pipeline.caption.worker`, started by `isolated.py`.
+
+It talks through standard input and output, writes no file, and ends when its input does:
+whoever started it holds the other end, and the kernel closes it however that process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from pipeline import errors
+from pipeline.caption import wire
+from pipeline.caption.archives import Reading, open_archive
+from pipeline.caption.copies import Place
+from pipeline.caption.loader import Loader
+from pipeline.caption.members import Archive
+from pipeline.caption.recipe import describe
+from pipeline.caption.unit import Step, Task, UnitCaptioner
+from pipeline.config import CaptionConfig
+from pipeline.remote import location
+
+
+class Worker:
+    """One captioner, and the run it works for."""
+
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+        self._sending = threading.Lock()
+        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
+        self._paths: dict[str, str] = {}
+        self._opened: dict[str, Archive] = {}
+        self._reading = Reading()
+
+    def work(self) -> None:
+        """Load the captioner, say so, and caption until the other side goes."""
+        start = wire.receive(self._incoming)
+        if start is None:
+            return
+        config = CaptionConfig.model_validate(start.head["config"])
+        self._reading = Reading.of(config)
+        captioner = Loader.model_validate(start.head["loader"]).load()
+        marker = describe(config, captioner)
+        self._send("ready", {"marker": marker.model_dump(mode="json")})
+        threading.Thread(target=self._listen, daemon=True).start()
+        units = UnitCaptioner(
+            config,
+            captioner,
+            marker,
+            self._archive,
+            copies=self._ask,
+            progress=lambda members, failed: self._send("progress", {"done": [members, failed]}),
+            announce=self._announce,
+        )
+        for done in units.run(self._next_tasks()):
+            head = {"id": done.unit.id, "stages": units.stages.take()}
+            copies = [[place, *source] for place, source in done.copies.items()]
+            self._send("done", head | {"copies": copies}, wire.rows_to_bytes(done.rows))
+
+    def fail(self, error: BaseException) -> None:
+        """Say that it ends, and why."""
+        known = isinstance(error, errors.CaptionmillError)
+        text = str(error) if known else "".join(traceback.format_exception(error))
+        self._send("error", {"type": type(error).__name__ if known else None, "text": text})
+
+    def _listen(self) -> None:
+        while (frame := wire.receive(self._incoming)) is not None:
+            if frame.kind == "copies":
+                self._answers.put([tuple(found) if found else None for found in frame.head["of"]])
+            else:
+                self._paths.update(frame.head["archives"])
+                self._tasks.put(wire.task_from_json(frame.head["task"]))
+        # Whatever this process is in the middle of, nobody waits for it any more.
+        os._exit(0)
+
+    def _next_tasks(self) -> Iterator[Task | None]:
+        while True:
+            try:
+                yield self._tasks.get_nowait()
+            except queue.Empty:
+                yield None
+                yield self._tasks.get()
+
+    def _archive(self, source: str) -> Archive:
+        if source not in self._opened:
+            self._opened[source] = open_archive(location(self._paths[source]), None, self._reading)
+        return self._opened[source]
+
+    def _ask(self, unit: str, start: int, digests: Sequence[str | None]) -> list[Place | None]:
+        self._send("find", {"unit": unit, "start": start, "digests": list(digests)})
+        return self._answers.get()
+
+    def _announce(self, step: Step) -> None:
+        self._send("step", {"step": list(step)})
+
+    def _send(self, kind: str, head: dict[str, Any], body: bytes = b"") -> None:
+        with self._sending:
+            wire.send(self._outgoing, kind, head, body)
+
+
+def main() -> None:
+    """Work; what libraries print goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A crash is expected and told; a file of gigabytes for each would fill the user's disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    worker = Worker(os.fdopen(os.dup(0), "rb"), outgoing)
+    try:
+        worker.work()
+    except BrokenPipeError:
+        pass
+    except BaseException as error:  # noqa: BLE001  the run raises it
+        worker.fail(error)
+    finally:
+        sys.stderr.flush()
+        # Threads that read or decode are not waited for.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
