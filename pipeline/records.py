@@ -118,6 +118,12 @@ class TableReport(Record):
     seconds: float
     images_per_second: float
     """Of the pictures that this run itself captioned."""
+    engine: str = ""
+    """What captioned them; empty if the run had nothing to caption."""
+    stages: dict[str, float] = {}
+    """Busy seconds of that run by stage, of all threads and processes together."""
+    bottleneck: str | None = None
+    """The stage that the others waited for."""
 
     def balanced(self) -> bool:
         """Whether every discovered input is accounted for."""

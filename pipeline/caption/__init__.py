@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.caption.account import account, report_problems
@@ -92,6 +92,8 @@ def caption(
             seconds=time.monotonic() - began,
             captioned_now=sum(receipt.captioned for receipt in made.values()),
         )
+        if made:
+            report = report.model_copy(update=_where_time_went(crew))
         _tell(report, relisted)
         if report_problems(kept, report):
             times = {"started": started.isoformat(), "finished": datetime.now(UTC).isoformat()}
@@ -133,6 +135,12 @@ def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit
     return Unit(unit.id, unit.source, members)
 
 
+def _where_time_went(crew: Engine) -> dict[str, Any]:
+    seconds = crew.stages.report()
+    slowest = bottleneck(seconds, crew.threads)
+    return {"engine": crew.name, "stages": seconds, "bottleneck": slowest}
+
+
 class _Watch:
     """The line of progress: what is done, how much of it failed, and what the run waits for."""
 
@@ -155,7 +163,7 @@ class _Watch:
             self._progress.close(self._note())
 
     def _note(self) -> str:
-        slowest = bottleneck(self._crew.stages.report(), self._crew.threads)
+        slowest = _where_time_went(self._crew)["bottleneck"]
         waits = f"  bottleneck {slowest}" if slowest is not None else ""
         return f"{self._failed:,} failed{waits}"
 

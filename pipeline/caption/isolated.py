@@ -37,6 +37,8 @@ STARTS = 3
 class Isolated:
     """One captioning process, started again when it dies."""
 
+    name = "local"
+
     def __init__(self, config: CaptionConfig, loader: Loader) -> None:
         self.config, self.loader = config, loader
         self.stages = Stages()
