@@ -15,10 +15,15 @@ from pipeline.records import TableReport
 
 @task(name="caption-archives", **STAGE)
 def caption_archives(
-    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+    settings: Config,
+    work: Path,
+    archives: list[Path],
+    table: Path | None = None,
+    refresh: bool = False,
+    prune: bool = False,
 ) -> TableReport:
     """Run the stage; units that an earlier run finished are not done again."""
-    return direct.caption_archives(settings, work, archives, table)
+    return direct.caption_archives(settings, work, archives, table, refresh=refresh, prune=prune)
 
 
 @flow(name="caption", flow_run_name=run_name, persist_result=False)
@@ -28,8 +33,15 @@ def caption(
     config: str | None = None,
     overrides: list[str] | None = None,
     work: str = "captionmill-work",
+    refresh: bool = False,
+    prune: bool = False,
 ) -> dict[str, Any]:
-    """Caption `archives` into `table` with the settings of a YAML `config`; the TableReport."""
+    """Caption `archives` into `table` with the settings of a YAML `config`; the TableReport.
+
+    `refresh` captions anew what another model or other settings captioned; `prune` removes the
+    rows of pictures that the archives no longer hold, instead of marking them.
+    """
     settings = load_config(config, overrides)
     paths = [Path(archive) for archive in archives]
-    return caption_archives(settings, Path(work), paths, Path(table)).model_dump(mode="json")
+    made = caption_archives(settings, Path(work), paths, Path(table), refresh, prune)
+    return made.model_dump(mode="json")

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from flows import direct, explain, import_hf, report, results
+from flows import direct, explain, import_hf, report, results, tables
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import settings_options
 from pipeline.config import load_config
@@ -199,26 +199,40 @@ main.add_command(import_hf.import_hf)
 
 
 @main.command()
-@click.argument(
-    "archives", metavar="ARCHIVE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("archives", metavar="ARCHIVE...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--table",
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The table's directory; new, or of an earlier run with the same model.",
+    help="The table's directory; new, or of an earlier run.",
 )
 @click.option(
     "--model",
     metavar="REF",
     help="NAME@alias, NAME/version or a directory.  [default: captioner@champion]",
 )
+@click.option(
+    "--refresh",
+    is_flag=True,
+    help="Caption anew what another model or other settings captioned.",
+)
+@click.option(
+    "--rollback", is_flag=True, help="Bring back what the last --refresh replaced; no ARCHIVE."
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Remove the rows of pictures that the archives no longer hold, instead of marking them.",
+)
 @settings_options
 def caption(
     archives: tuple[Path, ...],
     table: Path,
     model: str | None,
+    refresh: bool,
+    rollback: bool,
+    prune: bool,
     config: str | None,
     overrides: tuple[str, ...],
     work: Path,
@@ -226,33 +240,35 @@ def caption(
     """Caption archives of pictures into a table.
 
     Every picture of the folders, tars and zips becomes a row of Parquet; one that cannot be read is
-    a row with an error code. Run again, only what is missing or new is captioned.
+    a row with an error code. Run again, only what is missing, new or changed is captioned; rows of
+    an earlier model stay until --refresh.
 
     \b
     Examples:
       captionmill caption captionmill-work/demo/archive --table captions
       captionmill caption captionmill-work/demo/archive --table captions --model captioner/1
+      captionmill caption captionmill-work/demo/archive --table captions --refresh
+      captionmill caption --table captions --rollback
     """
+    if rollback:
+        if archives or model or refresh or prune:
+            raise click.UsageError("--rollback takes --table alone: it captions nothing")
+        from pipeline.caption import rollback as stage
+
+        click.echo(report.about_table(stage(table)))
+        return
+    if not archives:
+        raise click.UsageError("give the ARCHIVEs to caption: folders, tars or zips")
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
     settings = load_config(config, [*overrides, *chosen])
-    click.echo(report.about_table(direct.caption_archives(settings, work, list(archives), table)))
+    made = direct.caption_archives(
+        settings, work, list(archives), table, refresh=refresh, prune=prune
+    )
+    click.echo(report.about_table(made))
 
 
 main.add_command(explain.explain)
 
 
-@main.command()
-@click.argument("table", metavar="TABLE", type=click.Path(path_type=Path))
-def verify(table: Path) -> None:
-    """Check that a table of captions is whole.
-
-    Every picture is accounted for, once, and every part is as it was written.
-
-    \b
-    Examples:
-      captionmill verify captions
-    """
-    from pipeline.caption import verify as stage
-
-    click.echo(report.about_table(stage(table)))
-    click.echo("verified: every picture is accounted for, once, and every part is whole")
+for command in (tables.verify, tables.stale, tables.compact, tables.export):
+    main.add_command(command)

@@ -7,11 +7,15 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline import storage
 from pipeline.config import Config, load_config
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+
+if TYPE_CHECKING:
+    from pipeline.caption.loader import Loader
+    from pipeline.caption.marker import Marker
 
 DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
 
@@ -97,32 +101,62 @@ def model_directory(ref: str, work: Path) -> Path:
 
 
 def caption_archives(
-    settings: Config, work: Path, archives: list[Path], table: Path | None = None
+    settings: Config,
+    work: Path,
+    archives: list[Path],
+    table: Path | None = None,
+    *,
+    refresh: bool = False,
+    prune: bool = False,
 ) -> TableReport:
     """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
     Without a `table` it lies in the work directory, named after the model and the settings,
-    so that another champion gets another table.
+    so that another champion gets another table. See `pipeline.caption.caption`.
     """
     from pipeline import caption as stage
-    from pipeline.caption.loader import by_reference
 
-    chosen = settings.caption
-    with uninterrupted():
-        loader = by_reference(
-            chosen.model,
-            work,
-            device=settings.device,
-            dtype=chosen.dtype,
-            threads=settings.threads,
-        )
+    loader = captioner_loader(settings, work)
     if table is None:
         from pipeline.models.saved import model_fingerprint
 
         fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
-        identity = storage.fingerprint([fingerprint, chosen.model_dump()])
+        identity = storage.fingerprint([fingerprint, settings.caption.model_dump()])
         table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
-    return stage.caption(chosen, archives, table, loader)
+    return stage.caption(settings.caption, archives, table, loader, refresh=refresh, prune=prune)
+
+
+def captioner_loader(settings: Config, work: Path) -> Loader:
+    """What loads the captioner of `settings.caption`; its reference is resolved now.
+
+    Raises:
+        ModelNotFoundError: it names nothing.
+    """
+    from pipeline.caption.loader import by_reference
+
+    with uninterrupted():
+        return by_reference(
+            settings.caption.model,
+            work,
+            device=settings.device,
+            dtype=settings.caption.dtype,
+            threads=settings.threads,
+        )
+
+
+def table_marker(settings: Config, work: Path, table: Path) -> Marker:
+    """What the rows would be made with that `caption_archives` would write.
+
+    Raises:
+        TableError: `table` is not a caption table; told before the captioner is loaded.
+    """
+    from pipeline.caption.recipe import describe
+    from pipeline.caption.table import Table
+
+    Table(table).require()
+    loader = captioner_loader(settings, work)
+    prepare_torch(settings)
+    return describe(settings.caption, loader.load())
 
 
 def prepare_torch(settings: Config) -> None:

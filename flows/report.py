@@ -10,9 +10,14 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.direct import Chain
+from pipeline.progress import clock
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+
+if TYPE_CHECKING:
+    from pipeline.caption import Staleness
 
 METRICS = {
     "bleu_1": "BLEU-1",
@@ -122,6 +127,10 @@ def about_table(record: TableReport) -> str:
         ("failed", counts(record.failed)),
         ("skipped", counts(record.skipped)),
     ]
+    if record.deleted:
+        rows.append(("deleted", f"{record.deleted:,} of them no longer in their archive"))
+    if record.stale:
+        rows.append(("stale", f"{record.stale:,} of them by another model or other settings"))
     if record.seconds:
         reused = f", {record.units_reused:,} of them done before" if record.units_reused else ""
         rows.append(
@@ -131,6 +140,30 @@ def about_table(record: TableReport) -> str:
                 f"{record.images_per_second:,.1f} pictures/s",
             )
         )
+    return lines(rows)
+
+
+def about_staleness(found: Staleness) -> str:
+    """The summary of `stale`."""
+    total = sum(group.rows + group.deleted for group in found.groups)
+    share = f" ({found.rows / total:.0%})" if found.rows else ""
+    rows = [
+        ("table", shown(str(found.table))),
+        ("beside", shown(found.target.model.ref)),
+        ("stale", f"{found.rows:,} of {number(total, 'row')}{share}"),
+    ]
+    if found.rows and found.hours is not None and found.rate is not None:
+        hours = f"{found.hours:,.1f} h" if found.hours >= 0.05 else clock(found.hours * 3600)
+        rows.append(("to refresh", f"{hours} at {found.rate:,.1f} pictures/s"))
+    elif found.rows:
+        rows.append(("to refresh", "no run has told a rate yet"))
+    for group in found.groups:
+        model = group.marker.model
+        gone = f", and {group.deleted:,} no longer in their archive" if group.deleted else ""
+        why = "; ".join(group.differences) or "as it would be made now"
+        rows.append((f"{model.name} {model.version}".strip(), f"{group.rows:,}{gone}: {why}"))
+    if found.unfinished:
+        rows.append(("unfinished", f"{found.unfinished:,} planned pictures without a row"))
     return lines(rows)
 
 

@@ -235,6 +235,11 @@ class CaptionConfig(Strict):
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
     dtype: Dtype = "float32"
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
+    format: Literal["raw", "sentence"] = Field(
+        "raw",
+        description="How a caption is written: raw, as the model's tokenizer writes it; sentence, "
+        "with a capital, a full stop and no unknown-word marks.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
 

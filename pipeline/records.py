@@ -112,18 +112,21 @@ class TableReport(Record):
     """By error code."""
     skipped: dict[str, int]
     """By reason."""
+    deleted: int = 0
+    """Rows, counted above too, whose pictures are no longer in their archive."""
+    stale: int = 0
+    """Rows, counted above too, that another model or other settings made."""
     units: int
     units_reused: int
     """Units that an earlier run had finished."""
     seconds: float
     images_per_second: float
-    """Of the pictures that this run itself captioned."""
-    engine: str = ""
-    """What captioned them; empty if the run had nothing to caption."""
-    stages: dict[str, float] = {}
-    """Busy seconds of that run by stage, of all threads and processes together."""
+    """Of the pictures that the last run that captioned any captioned."""
+    engine: str = "local"
     bottleneck: str | None = None
-    """The stage that the others waited for."""
+    """The slowest stage: read, decode, encode, search or write."""
+    stage_seconds: dict[str, float] = {}
+    """Time by stage, over all its threads and processes."""
 
     def balanced(self) -> bool:
         """Whether every discovered input is accounted for."""

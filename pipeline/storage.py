@@ -81,6 +81,13 @@ def commit_directory(path: Path) -> Iterator[Path]:
     _sync_directory(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file, if it is there, and flush that to disk."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync_directory(path.parent)
+
+
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

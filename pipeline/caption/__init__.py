@@ -12,23 +12,29 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
-from pipeline.caption.account import account, report_problems
+from pipeline.caption.account import account, main_marker, save_report
 from pipeline.caption.archives import name_sources, open_archives
 from pipeline.caption.attempts import AttemptsDirectory
+from pipeline.caption.changes import Noted, note
+from pipeline.caption.compact import compact
 from pipeline.caption.copies import Copies
 from pipeline.caption.engine import Engine, Opened, Run, engine
+from pipeline.caption.export import export
 from pipeline.caption.loader import Loader
 from pipeline.caption.parts import Parts
 from pipeline.caption.plan import Relisted, Unit
 from pipeline.caption.recipe import Captioner
+from pipeline.caption.refresh import Refresh, forget, roll_back
 from pipeline.caption.stages import bottleneck
+from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
+from pipeline.caption.updates import Counts, Updates
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
@@ -36,33 +42,59 @@ from pipeline.records import TableReport
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
 
-__all__ = ["Captioner", "Loader", "caption", "verify"]
+__all__ = [
+    "Captioner",
+    "Loader",
+    "Staleness",
+    "caption",
+    "compact",
+    "export",
+    "rollback",
+    "staleness",
+    "verify",
+]
 
 
 def caption(
-    config: CaptionConfig, archives: Sequence[Path], table: Path, captioner: Captioner | Loader
+    config: CaptionConfig,
+    archives: Sequence[Path],
+    table: Path,
+    captioner: Captioner | Loader,
+    *,
+    refresh: bool = False,
+    prune: bool = False,
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 
     Pictures that cannot be read are rows with an error code. What an earlier run finished
-    is kept; over a grown archive only what is new is captioned. A key is (source, member,
-    occurrence), where `source` is the archive's base name (the path as given, if two
-    archives share one). Rows of pictures that changed or vanished since stay as they are,
-    and a line says how many. Pictures of the same bytes are captioned once.
+    is kept; over a grown archive only new and changed pictures are captioned. A key is
+    (source, member, occurrence), where `source` is the archive's base name (the path as
+    given, if two archives share one). Rows that another model or other settings made stay.
+    Pictures of the same bytes are captioned once.
 
     A captioner given by a `Loader` works in a process of its own: a decoder that crashes costs
     its picture a failed row. In this process it would end the run, to be run again.
 
+    Args:
+        config: the stage's settings.
+        archives: folders, tars or zips.
+        table: the table's directory; new, empty, or of an earlier run.
+        captioner: the model.
+        refresh: caption anew what another model or other settings captioned; `rollback`
+            brings the old rows back.
+        prune: remove the rows of pictures that the archives no longer hold, instead of
+            marking them.
+
     Raises:
         ArchiveError: no such archive, not a kind that is read, or without a picture.
-        TableError: `table` holds something else, or rows of another model or recipe; or
-            units of archives that are not among `archives` are unfinished.
+        TableError: `table` holds something else; or units of archives that are not among
+            `archives` are unfinished.
         BusyError: another run is writing the table.
         WorkerError: the captioning process dies again and again, and no picture is to blame.
     """
     started, began = datetime.now(UTC), time.monotonic()
     kept = Table(table)
-    kept.marker()
+    kept.exists()
     with contextlib.ExitStack() as stack:
         opened = open_archives(archives, exclude=table)
         for archive in opened.values():
@@ -72,32 +104,77 @@ def caption(
         marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()
-        reused, relisted = len(receipts), Relisted()
+        again = Refresh(kept, marker) if refresh else None
+        if again is not None and again.units(receipts):
+            again.begin()
+        relisted = Relisted()
         sources = name_sources(opened, kept.plan.sources())
         for source in sources:
-            kept.plan.extend(source, config.unit_size, set(receipts), relisted)
+            kept.plan.extend(
+                source,
+                config.unit_size,
+                relisted,
+                done=receipts.keys(),
+                again=again.units(receipts) if again is not None else (),
+                history=kept.changes.history().known,
+            )
+        names = {source.name for source in sources}
+        planned = (unit for unit in kept.plan.units() if unit.source in names)
+        noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
         paths = {id(archive): os.fspath(path) for path, archive in opened.items()}
-        made = _run(
+        updates = _run(
             kept,
             crew,
             archives={s.name: Opened(paths[id(s.archive)], s.archive) for s in sources},
             relisted=relisted,
             receipts=receipts,
+            refresh=again,
+            max_bytes=config.max_bytes,
         )
+        finished = receipts | updates.made
+        if again is not None:
+            again.end(finished)
         report = account(
             kept,
             marker,
-            receipts | made,
-            reused=reused,
+            finished,
+            reused=len(receipts),
             seconds=time.monotonic() - began,
-            captioned_now=sum(receipt.captioned for receipt in made.values()),
+            captioned_now=updates.captioned,
         )
-        if made:
+        if updates.made:
             report = report.model_copy(update=_where_time_went(crew))
-        _tell(report, relisted)
-        if report_problems(kept, report):
-            times = {"started": started.isoformat(), "finished": datetime.now(UTC).isoformat()}
-            storage.commit_json(kept.report, report.model_dump(mode="json") | times)
+        _tell(report, relisted, noted, updates.counts)
+        save_report(kept, report, started, changed=bool(updates.made))
+    return report
+
+
+def rollback(table: Path) -> TableReport:
+    """Bring back the rows that the table's last refresh replaced.
+
+    Rows that came since, and rows of pictures that changed since, stay as they are.
+
+    Raises:
+        TableError: not a table, no refresh to roll back, or units are unfinished.
+        BusyError: another run is writing the table.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    kept = Table(table)
+    kept.require()
+    with storage.lock(table):
+        parts = roll_back(kept)
+        receipts = kept.finished()
+        report = account(
+            kept,
+            main_marker(kept, receipts),
+            receipts,
+            reused=len(receipts),
+            seconds=time.monotonic() - began,
+            captioned_now=0,
+        )
+        save_report(kept, report, started, changed=True)
+        forget(kept)
+    say("caption", f"{parts:,} parts brought back")
     return report
 
 
@@ -108,24 +185,42 @@ def _run(
     archives: Mapping[str, Opened],
     relisted: Relisted,
     receipts: Mapping[str, Receipt],
-) -> dict[str, Receipt]:
-    """Caption the units of these sources that have no receipt; the receipts made."""
+    refresh: Refresh | None,
+    max_bytes: int,
+) -> Updates:
+    """Caption the units of these sources that have no receipt, then what others need anew."""
     order = [unit for unit, _, _ in table.plan.unit_rows()]
-    done, made = set(receipts), dict[str, Receipt]()
+    done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
-    copies, attempts = Copies(order, parts), AttemptsDirectory(table.directory / "_attempts")
+    attempts = AttemptsDirectory(table.directory / "_attempts")
     watch = _Watch(table, crew, receipts)
-    run = Run(archives, copies.find, attempts, watch.advance)
-    units = (u for u in table.plan.units() if u.id not in receipts and u.source in archives)
-    with contextlib.closing(crew.run(run, (_now(u, archives, relisted) for u in units))) as out:
-        for unit, rows, of in out:
-            with crew.stages.busy("write"):
-                made[unit.id] = table.write(unit, copies.fill(unit.id, rows, of))
-                attempts.forget(unit.id)
-            done.add(unit.id)
-    if made:
-        watch.close()
-    return made
+    updates = Updates(
+        table,
+        {name: opened.archive for name, opened in archives.items()},
+        relisted=relisted,
+        receipts=receipts,
+        refresh=refresh,
+        max_bytes=max_bytes,
+        announce=watch.announce,
+    )
+
+    def work(units: Iterable[Unit], copies: Copies) -> None:
+        run = Run(archives, copies.find, attempts, watch.advance)
+        now = (_now(unit, archives, relisted) for unit in units)
+        with contextlib.closing(crew.run(run, now)) as out:
+            for unit, rows, of in out:
+                with crew.stages.busy("write"):
+                    updates.finish(unit, copies.fill(unit.id, rows, of))
+                    attempts.forget(unit.id)
+                done.add(unit.id)
+
+    work(
+        (u for u in table.units() if u.id not in receipts and u.source in archives),
+        Copies(order, parts),
+    )
+    work(updates.units(), Copies())
+    watch.close()
+    return updates
 
 
 def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit:
@@ -138,14 +233,14 @@ def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit
 def _where_time_went(crew: Engine) -> dict[str, Any]:
     seconds = crew.stages.report()
     slowest = bottleneck(seconds, crew.threads)
-    return {"engine": crew.name, "stages": seconds, "bottleneck": slowest}
+    return {"engine": crew.name, "stage_seconds": seconds, "bottleneck": slowest}
 
 
 class _Watch:
     """The line of progress: what is done, how much of it failed, and what the run waits for."""
 
     def __init__(self, table: Table, crew: Engine, receipts: Mapping[str, Receipt]) -> None:
-        total = sum(rows for _, _, rows in table.plan.unit_rows())
+        total = sum(rows for _, _, rows in table.unit_rows())
         done = sum(receipt.rows for receipt in receipts.values())
         self._failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
         self._progress = Progress("caption", total, done=done)
@@ -157,10 +252,16 @@ class _Watch:
             self._failed += failed
             self._progress.add(members, self._note)
 
-    def close(self) -> None:
-        """The last line."""
+    def announce(self, members: int) -> None:
+        """Count members that are to be captioned again."""
         with self._lock:
-            self._progress.close(self._note())
+            self._progress.total += members
+
+    def close(self) -> None:
+        """The last line, if anything was done."""
+        with self._lock:
+            if self._progress.done > self._progress.first:
+                self._progress.close(self._note())
 
     def _note(self) -> str:
         slowest = _where_time_went(self._crew)["bottleneck"]
@@ -168,14 +269,27 @@ class _Watch:
         return f"{self._failed:,} failed{waits}"
 
 
-def _tell(report: TableReport, relisted: Relisted) -> None:
-    if report.units_reused == report.units:
+def _tell(report: TableReport, relisted: Relisted, noted: Noted, counts: Counts) -> None:
+    if report.units_reused == report.units and not (any(noted) or any(vars(counts).values())):
         units = f"{report.units:,} unit{'s' if report.units > 1 else ''}"
         say("caption", f"nothing new: {report.discovered:,} members in {units} ({report.table})")
-    for number, what in ((relisted.changed, "changed"), (relisted.missing, "vanished")):
+    for number, what in (
+        (counts.again, "changed since and were captioned again"),
+        (counts.same, "have another time or place, but the same bytes; their rows stay"),
+        (counts.refreshed, "captioned anew; `--rollback` brings the old rows back"),
+        (counts.kept, "could not be read to caption them anew; their rows stay"),
+        (noted.back, "are in their archive again"),
+        (
+            noted.deleted,
+            "are no longer in their archive; their rows stay, marked (--prune removes them)",
+        ),
+        (noted.pruned, "are no longer in their archive; their rows were removed"),
+        (relisted.unsure, "are not listed by a damaged archive; their rows stay"),
+        (
+            report.stale,
+            "captioned by another model or other settings; `captionmill stale` tells more,"
+            " --refresh captions them anew",
+        ),
+    ):
         if number:
-            say(
-                "caption",
-                f"{number:,} captioned members have {what} since; their rows stay"
-                " (to caption the archive afresh, give another --table)",
-            )
+            say("caption", f"{number:,} picture{'' if number == 1 else 's'}: {what}")

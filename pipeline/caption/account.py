@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from pipeline import storage
-from pipeline.caption.table import Marker, Receipt, Table
+from pipeline.caption.marker import Marker
+from pipeline.caption.refresh import stale_recipes, stale_rows
+from pipeline.caption.table import Receipt, Table
 from pipeline.errors import TableError
 from pipeline.records import TableReport
 
@@ -21,23 +25,26 @@ def account(
     seconds: float,
     captioned_now: int,
 ) -> TableReport:
-    """The report of a table whose planned units all have a receipt.
+    """The report of a table whose planned units all have a receipt; `marker` is the run's own.
 
     Raises:
-        TableError: units are unfinished, or discovered is not captioned + failed + skipped.
+        TableError: units are unfinished, do not follow the log of changes, or discovered is not captioned + failed + skipped.
     """
-    discovered = units = captioned = 0
+    discovered = units = captioned = deleted = old = 0
     failed: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     unfinished: Counter[str] = Counter()
     paths = table.plan.sources()
-    for unit, source, rows in table.plan.unit_rows():
+    pending, stale = table.pending(receipts), stale_recipes(table, marker)
+    for unit, source, rows in table.unit_rows():
         units += 1
         discovered += rows
         receipt = receipts.get(unit)
-        if receipt is None:
+        if receipt is None or unit in pending:
             unfinished[source] += 1
             continue
+        deleted += sum(receipt.deleted.values())
+        old += stale_rows(receipt, stale)
         captioned += receipt.captioned
         failed.update(receipt.failed)
         skipped.update(receipt.skipped)
@@ -57,6 +64,8 @@ def account(
         captioned=captioned,
         failed=dict(sorted(failed.items())),
         skipped=dict(sorted(skipped.items())),
+        deleted=deleted,
+        stale=old,
         units=units,
         units_reused=reused,
         seconds=round(seconds, 3),
@@ -71,16 +80,68 @@ def account(
     return report
 
 
-def report_problems(table: Table, report: TableReport) -> list[str]:
-    """How the table's `_report.json` differs from `report` in what it counts."""
+def main_marker(table: Table, receipts: Mapping[str, Receipt]) -> Marker:
+    """What most rows of the table were made with.
+
+    Raises:
+        TableError: no run has come far enough to say.
+    """
+    rows: Counter[str] = Counter()
+    for receipt in receipts.values():
+        rows.update(receipt.recipes)
+    markers = table.markers()
+    known = sorted(markers, key=lambda recipe: (-rows[recipe], recipe))
+    if not known:
+        raise TableError(
+            f"{table.directory} is unfinished: run `captionmill caption` again to finish it"
+        )
+    return markers[known[0]]
+
+
+def save_report(table: Table, report: TableReport, started: datetime, *, changed: bool) -> None:
+    """Commit `_report.json`, unless it tells all that already and the run changed nothing.
+
+    A run that captioned nothing has no rate of its own; the last one's is kept.
+    """
+    saved = _saved(table)
+    told = saved is not None and all(
+        saved.get(name) == getattr(report, name) for name in (*COUNTED, "model", "recipe", "stale")
+    )
+    if told and not changed:
+        return
+    times = {"started": started.isoformat(), "finished": datetime.now(UTC).isoformat()}
+    values = report.model_dump(mode="json") | times
+    if saved is not None and not report.images_per_second:
+        values["images_per_second"] = saved.get("images_per_second", 0.0)
+    storage.commit_json(table.report, values)
+
+
+COUNTED = ("discovered", "captioned", "failed", "skipped", "deleted", "units")
+"""What a report tells of the rows."""
+
+
+def _saved(table: Table) -> dict[str, Any] | None:
     try:
         saved = storage.read_json(table.report)
-    except FileNotFoundError:
-        return [f"{table.report.name} is missing: no run has ended"]
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return [f"{table.report.name} is damaged"]
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return saved if isinstance(saved, dict) else None
+
+
+def report_problems(table: Table, report: TableReport) -> list[str]:
+    """How the table's `_report.json` differs from `report` in what it counts."""
+    saved = _saved(table)
+    if saved is None:
+        missing = not table.report.exists()
+        return [f"{table.report.name} is {'missing: no run has ended' if missing else 'damaged'}"]
     return [
         f"{table.report.name} tells {name} {saved.get(name)}, the parts {getattr(report, name)}"
-        for name in ("discovered", "captioned", "failed", "skipped", "units")
+        for name in COUNTED
         if saved.get(name) != getattr(report, name)
     ]
+
+
+def last_rate(table: Table) -> float | None:
+    """Pictures a second of the last run that captioned any."""
+    rate = (_saved(table) or {}).get("images_per_second")
+    return float(rate) if isinstance(rate, int | float) and rate > 0 else None

@@ -20,9 +20,9 @@ from pipeline.caption.unit import Done, Task, UnitCaptioner, threads
 if TYPE_CHECKING:
     from pipeline.caption.attempts import AttemptsDirectory
     from pipeline.caption.copies import Place
+    from pipeline.caption.marker import Marker
     from pipeline.caption.members import Archive
     from pipeline.caption.plan import Unit
-    from pipeline.caption.table import Marker
     from pipeline.config import CaptionConfig
 
 

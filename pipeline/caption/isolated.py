@@ -15,9 +15,9 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.caption import wire
+from pipeline.caption.marker import Marker
 from pipeline.caption.process import Process, died_at_start
 from pipeline.caption.stages import Stages
-from pipeline.caption.table import Marker
 from pipeline.caption.unit import Done, Step, Task, threads
 from pipeline.errors import WorkerError
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,6 +22,12 @@ from pipeline import storage
 from pipeline.caption.archives import Source
 from pipeline.caption.members import Member, Sidecar, key_digest
 from pipeline.errors import TableError
+
+PRUNED = -1
+"""The content of a member whose row was removed; no hash is -1."""
+
+UNLISTED = frozenset({"damaged_archive", "unreadable_directory"})
+"""Codes of members that stand for what could not be listed."""
 
 CHUNK = 65_536
 """Members a plan file, about: what is held at a time while listing."""
@@ -58,13 +65,16 @@ class Unit:
 
 
 class _Seen(NamedTuple):
-    """What the plan knows of a member; compact, since there may be millions."""
+    """What the table knows of a member; compact, since there may be millions."""
 
     place: int
-    """Hash of where it lies."""
+    """Hash of where it lay when it was planned."""
     content: int
-    """Hash of its size and time."""
-    pending: bool
+    """`content_hash` of what its row tells of; that of no member where it was deleted."""
+    done: bool
+    """It has a row."""
+    reading: bool
+    """It is to be read in this run."""
 
 
 @dataclass
@@ -72,14 +82,16 @@ class Relisted:
     """How the archives of this run compare with the plan."""
 
     added: int = 0
-    changed: int = 0
-    """Captioned members whose size or time is another now; their rows stay."""
-    missing: int = 0
-    """Captioned members that are gone; their rows stay."""
+    changed: dict[bytes, Member] = field(default_factory=dict)
+    """Members with a row whose size or time is another now, or that are back, by key digest."""
+    missing: set[bytes] = field(default_factory=set)
+    """Members with a row that are gone, by key digest."""
+    unsure: int = 0
+    """Members with a row that a damaged archive does not list; it may still hold them."""
     moved: dict[bytes, Member] = field(default_factory=dict)
-    """Members not captioned yet that lie elsewhere now, by key digest."""
+    """Members to be read in this run that lie elsewhere now, by key digest."""
     gone: set[bytes] = field(default_factory=set)
-    """Members not captioned yet that are gone, by key digest."""
+    """Members to be read in this run that are gone, by key digest."""
 
     def now(self, source: str, member: Member, gone_code: str) -> Member:
         """A planned member as the archive has it now."""
@@ -105,37 +117,63 @@ class Plan:
             found[metadata[b"source"].decode()] = metadata[b"path"].decode()
         return found
 
+    def kinds(self) -> dict[str, str]:
+        """Source names and the kinds of archive that they are."""
+        found = {}
+        for path in self._files():
+            metadata = _read_schema(path).metadata or {}
+            found[metadata[b"source"].decode()] = metadata[b"kind"].decode()
+        return found
+
+    def files(self) -> int:
+        """How many files there are."""
+        return len(self._files())
+
     def units(self) -> Iterator[Unit]:
         """Every unit, in the order it was planned."""
         for path in self._files():
-            table = _read(path)
+            table = read_file(path)
             source = table.schema.metadata[b"source"].decode()
             ids = table["unit"].to_pylist()
             start = 0
             for end in range(1, len(ids) + 1):
                 if end == len(ids) or ids[end] != ids[start]:
-                    yield Unit(ids[start], source, _members(table.slice(start, end - start)))
+                    yield Unit(ids[start], source, members_of(table.slice(start, end - start)))
                     start = end
 
     def unit_rows(self) -> Iterator[tuple[str, str, int]]:
         """(unit, source, members) of every unit, without reading the members."""
         for path in self._files():
-            table = _read(path, ["unit"])
+            table = read_file(path, ["unit"])
             source = table.schema.metadata[b"source"].decode()
             for counted in table["unit"].value_counts().to_pylist():
                 yield counted["values"], source, counted["counts"]
 
-    def extend(self, source: Source, unit_size: int, done: set[str], so_far: Relisted) -> None:
+    def extend(
+        self,
+        source: Source,
+        unit_size: int,
+        so_far: Relisted,
+        *,
+        done: Collection[str],
+        again: Collection[str] = (),
+        history: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> None:
         """List `source` again: add units for what is new, note what else differs in `so_far`.
 
-        `done` are the units whose parts exist. Every file holds whole units and is
-        committed once, so that a plan that was cut short continues as if it had not been.
+        `done` are the units whose parts exist, `again` those of them that are to be read in
+        this run. `history` tells what became of members since they were planned, see
+        `Changes.known`. Every file holds whole units and is committed once, so that a plan
+        that was cut short continues as if it had not been.
         """
-        known = self._known(source.name, done)
+        header = {"source": source.name, "kind": source.archive.kind, "path": source.path}
+        known = self._known(source.name, done, again, history)
         ordinal = sum(1 for _ in self.unit_rows())
         per_file = max(CHUNK // unit_size, 1) * unit_size
         new: list[Member] = []
+        whole = True
         for member in source.archive.members():
+            whole = whole and member.code not in UNLISTED
             if not known:
                 new.append(member)
             else:
@@ -143,49 +181,80 @@ class Plan:
                 seen = known.pop(digest, None)
                 if seen is None:
                     new.append(member)
-                elif seen.pending and seen.place != _place(member):
-                    so_far.moved[digest] = member
-                elif not seen.pending and seen.content != _content(member):
-                    so_far.changed += 1
+                else:
+                    if seen.reading and seen.place != _place(member):
+                        so_far.moved[digest] = member
+                    if seen.done and seen.content != content_hash(member):
+                        so_far.changed[digest] = member
             if len(new) == per_file:
-                ordinal = self._append(source, new, unit_size, ordinal)
+                ordinal = self.append(header, new, unit_size, ordinal)
                 so_far.added += len(new)
                 new = []
         if new:
-            self._append(source, new, unit_size, ordinal)
+            self.append(header, new, unit_size, ordinal)
             so_far.added += len(new)
-        so_far.gone.update(digest for digest, seen in known.items() if seen.pending)
-        so_far.missing += sum(not seen.pending for seen in known.values())
+        so_far.gone.update(digest for digest, seen in known.items() if seen.reading)
+        missing = [digest for digest, seen in known.items() if seen.done]
+        if whole:
+            so_far.missing.update(missing)
+        else:
+            so_far.unsure += len(missing)
 
-    def _known(self, source: str, done: set[str]) -> dict[bytes, _Seen]:
+    def _known(
+        self,
+        source: str,
+        done: Collection[str],
+        again: Collection[str],
+        history: Mapping[bytes, int],
+    ) -> dict[bytes, _Seen]:
         known = {}
         for unit in self.units():
-            if unit.source == source:
-                pending = unit.id not in done
-                for member in unit.members:
-                    digest = key_digest(source, member.name, member.occurrence)
-                    known[digest] = _Seen(_place(member), _content(member), pending)
+            if unit.source != source:
+                continue
+            has_row = unit.id in done
+            reading = not has_row or unit.id in again
+            for member in unit.members:
+                content = history.get(key_digest(unit.id, member.name, member.occurrence))
+                if content == PRUNED:
+                    continue
+                digest = key_digest(source, member.name, member.occurrence)
+                content = content_hash(member) if content is None else content
+                known[digest] = _Seen(_place(member), content, has_row, reading)
         return known
 
-    def _append(self, source: Source, members: list[Member], unit_size: int, ordinal: int) -> int:
-        """Commit one more file; the ordinal of the next unit."""
+    def append(
+        self, header: Mapping[str, str], members: list[Member], unit_size: int, ordinal: int
+    ) -> int:
+        """Commit one more file of units of `unit_size`; the ordinal of the next unit.
+
+        `header` tells the archive's `source`, `kind` and `path`.
+        """
         units: list[str] = []
         for start in range(0, len(members), unit_size):
             group = members[start : start + unit_size]
-            units += [_unit_id(ordinal, source.name, group)] * len(group)
+            units += [_unit_id(ordinal, header["source"], group)] * len(group)
             ordinal += 1
-        columns = [pa.array(units, pa.string())]
-        for name in _MEMBER:
-            columns.append(pa.array([_cell(m, name) for m in members], _SCHEMA.field(name).type))
-        metadata = {"source": source.name, "kind": source.archive.kind, "path": source.path}
-        table = pa.Table.from_arrays(columns, schema=_SCHEMA.with_metadata(metadata))
-        file = io.BytesIO()
-        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-        storage.commit(self.directory / f"{len(self._files()):06d}.parquet", file.getvalue())
+        table = member_table(units, members).replace_schema_metadata(dict(header))
+        commit_file(self.directory / f"{len(self._files()):06d}.parquet", table)
         return ordinal
 
     def _files(self) -> list[Path]:
         return sorted(self.directory.glob("*.parquet"))
+
+
+def member_table(units: list[str], members: list[Member]) -> pa.Table:
+    """Members and the units they belong to, in columns."""
+    columns = [pa.array(units, pa.string())]
+    for name in _MEMBER:
+        columns.append(pa.array([_cell(m, name) for m in members], _SCHEMA.field(name).type))
+    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def commit_file(path: Path, table: pa.Table) -> None:
+    """Commit a Parquet file that `read_file` reads."""
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    storage.commit(path, file.getvalue())
 
 
 def _unit_id(ordinal: int, source: str, members: list[Member]) -> str:
@@ -198,8 +267,10 @@ def _place(member: Member) -> int:
     return hash((member.offset, member.size, member.reason, member.code, member.sidecars))
 
 
-def _content(member: Member) -> int:
-    return hash((member.size, member.modified))
+def content_hash(member: Member) -> int:
+    """Of what a listing tells of a member's content; no sign of its bytes."""
+    sidecars = tuple(sidecar.size for sidecar in member.sidecars)
+    return hash((member.size, member.modified, sidecars))
 
 
 def _cell(member: Member, name: str) -> Any:
@@ -207,13 +278,19 @@ def _cell(member: Member, name: str) -> Any:
     return [sidecar._asdict() for sidecar in value] if name == "sidecars" else value
 
 
-def _members(table: pa.Table) -> list[Member]:
+def members_of(table: pa.Table) -> list[Member]:
+    """The members of a `member_table`."""
     columns = [table[name].to_pylist() for name in _MEMBER]
     columns[-1] = [tuple(Sidecar(**sidecar) for sidecar in found) for found in columns[-1]]
     return [Member(*cells) for cells in zip(*columns, strict=True)]
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """What `commit_file` wrote, its pages' check sums verified.
+
+    Raises:
+        TableError: it is damaged.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import storage
-from pipeline.caption.table import Marker, Model
+from pipeline.caption.marker import Marker, Model
 from pipeline.config import CaptionConfig
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.config_model import GenerationConfig
     from pipeline.images import Transform
 
-RECIPE = 1
+RECIPE = 2
 """Raised by hand when this stage's code changes what a row holds."""
 
 
@@ -67,7 +67,7 @@ class Captioner(Protocol):
 
 
 def describe(config: CaptionConfig, captioner: Captioner) -> Marker:
-    """The marker of a table made with these settings by this captioner.
+    """What rows are made with by these settings and this captioner.
 
     Batch size, device, type of number and thread count are in it because they move the
     last bits of a score. The unit size is not: batches never cross a unit, and are padded.
@@ -80,6 +80,7 @@ def describe(config: CaptionConfig, captioner: Captioner) -> Marker:
         "transform": captioner.transform.fingerprint(),
         "generation": {**captioner.generation.model_dump(mode="json"), "beam": beam},
         "candidates": config.candidates,
+        "format": config.format,
         "max_bytes": config.max_bytes,
         "max_pixels": config.max_pixels,
         "batch_size": config.batch_size,

@@ -1,4 +1,4 @@
-"""The rows of a caption table, and a part's bytes: the same rows give the same bytes."""
+"""The rows of a caption table, and a part's bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+ROW_GROUP = 65_536
+"""Most rows a row group: what a reader holds at a time."""
+
+REPEATING = (
+    *("source", "occurrence", "width", "height", "status", "error_code", "error"),
+    *("model_name", "model_version", "recipe"),
+)
+"""Columns of few distinct values, written as a dictionary and indices."""
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +41,7 @@ SCHEMA = pa.schema(
         pa.field("model_version", pa.string()),
         pa.field("recipe", pa.string()),
         pa.field("meta", pa.string()),
+        pa.field("in_archive", pa.bool_(), nullable=False),
     ],
     metadata={"captionmill.schema_version": str(SCHEMA_VERSION)},
 )
@@ -64,22 +74,41 @@ class Row:
     recipe: str
     meta: str | None
     """JSON text that the input brought along."""
+    in_archive: bool = True
+    """Whether the archive still held it when it was last listed."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What the row is found by."""
+        return (self.source, self.member, self.occurrence)
 
 
 COLUMNS = tuple(SCHEMA.names)
 
 
-def part_bytes(rows: Sequence[Row]) -> bytes:
-    """A Parquet file of one row group, with a check sum on every page."""
+def part_table(rows: Sequence[Row]) -> pa.Table:
+    """The rows in columns."""
     columns = [
         pa.array([getattr(row, field.name) for row in rows], type=field.type) for field in SCHEMA
     ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def part_rows(part: pa.Table) -> list[Row]:
+    """The inverse of `part_table`."""
+    return [Row(**row) for row in part.to_pylist()]
+
+
+def part_bytes(part: pa.Table) -> bytes:
+    """A Parquet file with a check sum on every page; the same rows give the same bytes."""
     file = io.BytesIO()
+    # Pages end where chunks end, so the bytes would tell how the rows came together.
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=SCHEMA),
+        part.combine_chunks(),
         file,
         compression="zstd",
+        use_dictionary=list(REPEATING),
         write_page_checksum=True,
-        row_group_size=max(len(rows), 1),
+        row_group_size=ROW_GROUP,
     )
     return file.getvalue()

@@ -1,10 +1,16 @@
 """A table's directory: the marker that makes it ours, parts, receipts and the report.
 
-TABLE/_table.json             model and recipe; committed first
+TABLE/_table.json             the directory is ours; committed first
+TABLE/_recipes/<recipe>.json  model and settings that rows were made with; before those rows
 TABLE/_plan/*.parquet         see plan.py
+TABLE/_changes/*.parquet      see changes.py
 TABLE/part-<unit>.parquet     the rows; `TABLE/*.parquet` is the whole table at any time
 TABLE/_receipts/<unit>.json   counts and the part's SHA-256; committed after the part
+TABLE/_previous/              see refresh.py
 TABLE/_report.json            the account; committed last
+
+A row stays in the part of the unit that planned it. A part is replaced whole, under its name,
+and never removed, so that who reads `TABLE/*.parquet` finds every key, once, at any time.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +28,15 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pipeline import storage
+from pipeline.caption.changes import Changes
+from pipeline.caption.marker import FORMAT, FORMAT_VERSION, Format, Marker
 from pipeline.caption.plan import Plan, Unit
-from pipeline.caption.schema import SCHEMA, SCHEMA_VERSION, Row, part_bytes
+from pipeline.caption.schema import SCHEMA, part_bytes
 from pipeline.errors import TableError
 from pipeline.records import Record
 
-FORMAT = "captionmill caption table"
-FORMAT_VERSION = 1
-
-
-class Model(Record):
-    """The captioner that a table is pinned to."""
-
-    ref: str
-    name: str
-    version: str
-    fingerprint: str
-
-
-class Marker(Record):
-    """What makes a directory a caption table, and what its rows were made with."""
-
-    format: str = FORMAT
-    format_version: int = FORMAT_VERSION
-    schema_version: int = SCHEMA_VERSION
-    model: Model
-    recipe: str
-    """Fingerprint of `settings`."""
-    settings: dict[str, Any]
-    """Everything that moves a row: decode, transform, search, batch size, numerics."""
-
-    def differences(self, other: Marker) -> list[str]:
-        """What differs, as `name: this, not that`; the model's reference does not count."""
-        mine, its = ({**m.settings, **_identity(m.model)} for m in (self, other))
-        pairs = {key: (mine.get(key), its.get(key)) for key in sorted({*mine, *its})}
-        return [f"{key}: {a}, not {b}" for key, (a, b) in pairs.items() if a != b]
-
-
-def _identity(model: Model) -> dict[str, Any]:
-    return {"model": f"{model.name} {model.version} ({model.fingerprint})"}
+WITHDRAWN = -1
+"""The size of a part that a receipt no longer speaks of."""
 
 
 class Receipt(Record):
@@ -71,9 +47,22 @@ class Receipt(Record):
     captioned: int
     failed: dict[str, int]
     skipped: dict[str, int]
+    recipes: dict[str, int]
+    """Rows by recipe."""
+    deleted: dict[str, int]
+    """Those of them that are no longer in their archive."""
+    edition: int
+    """Up to which edition the rows follow the log of changes."""
     sha256: str
     """Of the part."""
     bytes: int
+    """Of the part; WITHDRAWN while it is being replaced."""
+
+    def told(self) -> dict[str, Any]:
+        """What it tells of the rows themselves."""
+        return self.model_dump(
+            include={"rows", "captioned", "failed", "skipped", "recipes", "deleted"}
+        )
 
 
 class Table:
@@ -82,7 +71,10 @@ class Table:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.plan = Plan(directory / "_plan")
+        self.changes = Changes(directory / "_changes")
+        self.recipes = directory / "_recipes"
         self.receipts = directory / "_receipts"
+        self.previous = directory / "_previous"
         self.report = directory / "_report.json"
 
     def part(self, unit: str) -> Path:
@@ -93,30 +85,44 @@ class Table:
         """The receipt of a unit."""
         return self.receipts / f"{unit}.json"
 
-    def marker(self) -> Marker | None:
-        """The marker; None for a directory that is absent or empty.
+    def exists(self) -> bool:
+        """Whether the directory is a caption table; False if it is absent or empty.
 
         Raises:
             TableError: the directory holds something else, or a version that is not read.
         """
         path = self.directory / "_table.json"
         try:
-            marker = Marker.load(path)
+            found = storage.read_json(path)
         except FileNotFoundError:
             self._require_empty()
-            return None
+            return False
         except NotADirectoryError:
             raise TableError(f"{self.directory} is a file; --table needs a directory") from None
-        except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise self._unreadable(path) from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise self._unreadable(path)
+        if found.get("format_version") != FORMAT_VERSION:
             raise TableError(
-                f"{path} is not readable by this version; use another --table directory"
-            ) from None
-        if (marker.format, marker.format_version) != (FORMAT, FORMAT_VERSION):
-            raise TableError(
-                f"{self.directory} is a table of format {marker.format_version};"
+                f"{self.directory} is a table of format {found.get('format_version')};"
                 f" this version writes {FORMAT_VERSION}; use another --table directory"
             )
-        return marker
+        return True
+
+    def require(self) -> None:
+        """Nothing, where the directory is a caption table.
+
+        Raises:
+            TableError: it is not.
+        """
+        if not self.directory.exists() or not self.exists():
+            raise TableError(
+                f"{self.directory} is not a caption table; `captionmill caption` makes one"
+            )
+
+    def _unreadable(self, path: Path) -> TableError:
+        return TableError(f"{path} is not readable by this version; use another --table directory")
 
     def _require_empty(self) -> None:
         if not self.directory.exists():
@@ -131,65 +137,102 @@ class Table:
                 " give --table a new or empty directory, or a table made before"
             )
 
-    def check(self, mine: Marker) -> bool:
-        """Whether the table exists already; it must then be of this model and recipe.
+    def markers(self) -> dict[str, Marker]:
+        """What rows of this table were made with, by recipe.
 
         Raises:
-            TableError: it is not, and what differs.
+            TableError: a file of `_recipes/` is damaged.
         """
-        found = self.marker()
-        if found is None:
-            return False
-        different = found.differences(mine)
-        if different:
-            raise TableError(
-                f"the rows in {self.directory} were made with {'; '.join(different)};"
-                f" use another --table directory, or the same model (--model {found.model.ref})"
-                " and settings"
-            )
-        return True
+        found = {}
+        for path in sorted(self.recipes.glob("*.json")):
+            try:
+                found[path.stem] = Marker.load(path)
+            except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
+                raise TableError(
+                    f"{path} is damaged: rows of this recipe could not be told from others;"
+                    " put it back from a copy, or caption into another --table directory"
+                ) from None
+        return found
 
     def begin(self, mine: Marker) -> None:
-        """Commit the marker of a new table, and clear what a killed run left (under the lock)."""
-        for directory in (self.directory, self.plan.directory, self.receipts):
+        """Commit the markers of a table, and clear what a killed run left (under the lock)."""
+        kinds = (self.plan.directory, self.changes.directory, self.recipes, self.receipts)
+        for directory in (self.directory, self.previous, *kinds):
             if directory.exists():
                 storage.remove_temporaries(directory)
-        if not self.check(mine):
-            mine.save(self.directory / "_table.json")
+        if not self.exists():
+            Format().save(self.directory / "_table.json")
+        if mine.recipe not in self.markers():
+            mine.save(self.recipes / f"{mine.recipe}.json")
 
-    def write(self, unit: Unit, rows: Sequence[Row]) -> Receipt:
-        """Commit a unit's part, then its receipt."""
-        content = part_bytes(rows)
-        storage.commit(self.part(unit.id), content)
-        codes = [(row.status, row.error_code) for row in rows]
-        return self._acknowledge(unit.id, content, codes)
+    def units(self) -> Iterator[Unit]:
+        """Every planned unit, without members whose rows were removed since."""
+        history = self.changes.history()
+        return (history.live(unit) for unit in self.plan.units())
 
-    def _rebuild(self, unit: Unit) -> Receipt | None:
+    def unit_rows(self) -> Iterator[tuple[str, str, int]]:
+        """(unit, source, rows) of every planned unit."""
+        pruned = self.changes.history().pruned
+        for unit, source, members in self.plan.unit_rows():
+            yield unit, source, members - pruned[unit]
+
+    def read(self, unit: str) -> pa.Table:
+        """The rows of a unit's part.
+
+        Raises:
+            TableError: the part is missing or damaged.
+        """
+        path = self.part(unit)
+        try:
+            return read_part(path.read_bytes())
+        except FileNotFoundError:
+            raise TableError(f"{path} is missing; `captionmill verify` says what else") from None
+        except TableError as error:
+            raise TableError(
+                f"{path}: {error}; delete it and run `captionmill caption` again"
+            ) from None
+
+    def write(self, unit: str, part: pa.Table, edition: int = 0) -> Receipt:
+        """Commit a unit's part, in place of the one that may be there, then its receipt."""
+        content = part_bytes(part)
+        path = self.part(unit)
+        if not path.exists() or path.read_bytes() != content:
+            self._withdraw(unit)
+            storage.commit(path, content)
+        return self._acknowledge(unit, content, part, edition)
+
+    def _withdraw(self, unit: str) -> None:
+        # A receipt must not speak of a part that follows the one it was made for, and the
+        # two could be of one size.
+        receipt = self.load_receipt(unit)
+        if receipt is not None and receipt.bytes != WITHDRAWN:
+            receipt.model_copy(update={"bytes": WITHDRAWN}).save(self.receipt(unit))
+
+    def _rebuild(self, unit: Unit, edition: int) -> Receipt | None:
         """The receipt of a part that has none, if the part is whole and this unit's."""
         try:
             content = self.part(unit.id).read_bytes()
             found = read_part(content)
         except (OSError, TableError):
             return None
-        if part_keys(found) != unit.keys():
+        # Rows that are to be removed may be there still.
+        keys = part_keys(found)
+        planned, have = unit.keys(), set(keys)
+        live = set(self.changes.history().live(unit).keys())
+        if not live <= have or keys != [key for key in planned if key in have]:
             return None
-        codes = zip(found["status"].to_pylist(), found["error_code"].to_pylist(), strict=True)
-        return self._acknowledge(unit.id, content, list(codes))
+        return self._acknowledge(unit.id, content, found, edition)
 
-    def _acknowledge(
-        self, unit: str, content: bytes, codes: Sequence[tuple[str, str | None]]
-    ) -> Receipt:
-        captioned, failed, skipped = count(codes)
+    def _acknowledge(self, unit: str, content: bytes, part: pa.Table, edition: int) -> Receipt:
         receipt = Receipt(
             unit=unit,
-            rows=len(codes),
-            captioned=captioned,
-            failed=failed,
-            skipped=skipped,
+            **count(part),
+            edition=edition,
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=len(content),
         )
-        receipt.save(self.receipt(unit))
+        if self.load_receipt(unit) != receipt:
+            receipt.save(self.receipt(unit))
         return receipt
 
     def load_receipt(self, unit: str) -> Receipt | None:
@@ -202,40 +245,56 @@ class Table:
     def finished(self) -> dict[str, Receipt]:
         """Receipts of the units whose parts are there, by unit; call it under the lock.
 
-        A part is opened only if its receipt is lost; the receipt is then made again. A part
-        of another size than its receipt tells is not finished.
+        A part is opened only if its receipt is lost or withdrawn; the receipt is then made
+        again. A part of another size than its receipt tells is not finished.
         """
         found: dict[str, Receipt] = {}
-        orphans: set[str] = set()
+        orphans: dict[str, int] = {}
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 if not entry.name.startswith("part-") or not entry.name.endswith(".parquet"):
                     continue
                 unit = entry.name.removeprefix("part-").removesuffix(".parquet")
                 receipt = self.load_receipt(unit)
-                if receipt is None:
-                    orphans.add(unit)
+                if receipt is None or receipt.bytes == WITHDRAWN:
+                    orphans[unit] = receipt.edition if receipt else 0
                 elif receipt.bytes == entry.stat().st_size:
                     found[unit] = receipt
         for planned in self.plan.units() if orphans else ():
-            if planned.id in orphans and (rebuilt := self._rebuild(planned)) is not None:
-                found[planned.id] = rebuilt
+            if planned.id in orphans:
+                rebuilt = self._rebuild(planned, orphans[planned.id])
+                if rebuilt is not None:
+                    found[planned.id] = rebuilt
         return found
 
+    def pending(self, receipts: Mapping[str, Receipt]) -> set[str]:
+        """Finished units whose rows do not follow the log of changes to its end."""
+        editions = self.changes.history().editions
+        return {
+            unit
+            for unit, edition in editions.items()
+            if unit in receipts and receipts[unit].edition < edition
+        }
 
-def count(
-    codes: Sequence[tuple[str, str | None]],
-) -> tuple[int, dict[str, int], dict[str, int]]:
-    """(status, code) of rows as captioned, failed by code, skipped by reason."""
-    of = Counter(codes)
-    captioned = sum(n for (status, _), n in of.items() if status == "captioned")
-    failed = {
-        str(code): n for (status, code), n in sorted(of.items(), key=str) if status == "failed"
+
+def count(part: pa.Table) -> dict[str, Any]:
+    """How many rows there are, by status and code, and by recipe; as a receipt tells it."""
+    columns = ("status", "error_code", "recipe", "in_archive")
+    of = Counter(zip(*(part[name].to_pylist() for name in columns), strict=True))
+    by: dict[str, Counter[str]] = {
+        n: Counter() for n in ("failed", "skipped", "recipes", "deleted")
     }
-    skipped = {
-        str(code): n for (status, code), n in sorted(of.items(), key=str) if status == "skipped"
-    }
-    return captioned, failed, skipped
+    captioned = 0
+    for (status, code, recipe, in_archive), rows in of.items():
+        if status == "captioned":
+            captioned += rows
+        else:
+            by[status][str(code)] += rows
+        by["recipes"][recipe] += rows
+        if not in_archive:
+            by["deleted"][recipe] += rows
+    told = {name: dict(sorted(numbers.items())) for name, numbers in by.items()}
+    return {"rows": part.num_rows, "captioned": captioned, **told}
 
 
 def read_part(content: bytes) -> pa.Table:

@@ -24,14 +24,15 @@ from pipeline.caption.members import FAILED, SKIPPED, Archive, Member
 from pipeline.caption.plan import Unit
 from pipeline.caption.schema import Row
 from pipeline.caption.stages import Stages
+from pipeline.caption.wording import worded
 from pipeline.errors import ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pipeline.caption.marker import Marker
     from pipeline.caption.recipe import Captioner, Described
-    from pipeline.caption.table import Marker
     from pipeline.config import CaptionConfig
 
 THREADS = 4
@@ -313,9 +314,12 @@ class UnitCaptioner:
             bytes=picture.size,
             width=picture.width,
             height=picture.height,
-            caption=caption.text if caption else None,
+            caption=worded(caption.text, self.config.format) if caption else None,
             score=caption.score if caption else None,
-            candidates=[{"caption": t, "score": s} for t, s in caption.candidates]
+            candidates=[
+                {"caption": worded(text, self.config.format), "score": score}
+                for text, score in caption.candidates
+            ]
             if caption
             else None,
             status=status,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from pipeline.caption.account import account, report_problems
+from pipeline.caption.account import account, main_marker, report_problems
 from pipeline.caption.members import key_digest
 from pipeline.caption.plan import Unit
 from pipeline.caption.table import Receipt, Table, count, part_keys, read_part
@@ -27,22 +27,28 @@ def verify(directory: Path) -> TableReport:
         TableError: it is not a caption table, or what is wrong with it.
     """
     table = Table(directory)
-    marker = table.marker() if directory.exists() else None
-    if marker is None:
-        raise TableError(f"{directory} is not a caption table; `captionmill caption` makes one")
+    table.require()
     problems: list[str] = []
     receipts: dict[str, Receipt] = {}
     seen: set[bytes] = set()
-    for unit in table.plan.units():
+    recipes = table.markers().keys()
+    for unit in table.units():
         problems += _check_keys(unit, seen)
         receipt = table.load_receipt(unit.id)
-        problems += _check_part(table, unit, receipt, marker.recipe)
+        problems += _check_part(table, unit, receipt, recipes)
         if receipt is not None:
             receipts[unit.id] = receipt
     problems += _strangers(table)
     if problems:
         raise _error(directory, problems)
-    report = account(table, marker, receipts, reused=len(receipts), seconds=0.0, captioned_now=0)
+    report = account(
+        table,
+        main_marker(table, receipts),
+        receipts,
+        reused=len(receipts),
+        seconds=0.0,
+        captioned_now=0,
+    )
     problems = report_problems(table, report)
     if problems:
         raise _error(directory, problems)
@@ -69,7 +75,9 @@ def _check_keys(unit: Unit, seen: set[bytes]) -> Iterator[str]:
         seen.add(digest)
 
 
-def _check_part(table: Table, unit: Unit, receipt: Receipt | None, recipe: str) -> Iterator[str]:
+def _check_part(
+    table: Table, unit: Unit, receipt: Receipt | None, recipes: Collection[str]
+) -> Iterator[str]:
     path = table.part(unit.id)
     try:
         content = path.read_bytes()
@@ -94,12 +102,11 @@ def _check_part(table: Table, unit: Unit, receipt: Receipt | None, recipe: str) 
             f"{path.name} holds {len(keys):,} rows, not the {len(unit.members):,} planned keys"
             + (f"; {twice[0]} occurs twice" if twice else "")
         )
-    codes = list(zip(part["status"].to_pylist(), part["error_code"].to_pylist(), strict=True))
-    counts = (receipt.captioned, receipt.failed, receipt.skipped)
-    if count(codes) != counts or receipt.rows != len(keys):
+    found = count(part)
+    if found != receipt.told():
         yield f"{path.name} counts otherwise than its receipt"
-    if set(part["recipe"].to_pylist()) - {recipe}:
-        yield f"{path.name} holds rows of another recipe"
+    if unknown := sorted(found["recipes"].keys() - recipes):
+        yield f"{path.name} holds rows of an unknown recipe ({', '.join(unknown[:3])})"
 
 
 def _strangers(table: Table) -> Iterator[str]:

@@ -111,7 +111,7 @@ def at_random(archive: Path, table: Path, least: int) -> dict[str, int]:
 if __name__ == "__main__":
     how, archive, table = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     # What libraries import at their first use is thereby paid before the forks.
-    schema.part_bytes([])
+    schema.part_bytes(schema.part_table([]))
     pa.array(["x"]).to_pylist()
     if how == "commits":
         print(json.dumps(at_every_commit(archive, table)))

@@ -44,10 +44,10 @@ def test_killed_at_every_commit_before_and_after_its_rename(
     folder: Path, tmp_path: Path, whole: dict[str, bytes], parts: Parts
 ) -> None:
     found = run("commits", folder, tmp_path / "tables")
-    # Marker, plan, two parts, two receipts, report: seven commits, two moments each.
-    assert found == {"kills": 14, "redone": 0}
+    # Marker, recipe, plan, two parts, two receipts, report: eight commits, two moments each.
+    assert found == {"kills": 16, "redone": 0}
     tables = list((tmp_path / "tables").iterdir())
-    assert len(tables) == 15
+    assert len(tables) == 17
     for table in tables:
         assert parts(table) == whole
         assert verify(table).discovered == 10
