@@ -18,28 +18,21 @@ import io
 import logging
 import re
 import struct
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    _imaging,
-)
+from PIL import Image, _imaging
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.image_colour import to_rgb
+from pipeline.image_decoders import EXTENSIONS, UPRIGHT, decoder_of
 from pipeline.image_headers import Header, identify
 
 if TYPE_CHECKING:
@@ -58,23 +51,9 @@ _PILLOW_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _LONGEST_SIDE = 1_000_000
 """Resizing takes memory for each pixel of a side: a 150,000,000 x 1 picture would need 5 GB."""
 
-# The classes themselves, since Image.open would look for other formats in the same bytes.
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-}
-_EXTENSIONS = {
-    "jpeg": "jpg",
-    "png": "png",
-    "webp": "webp",
-    "gif": "gif",
-    "bmp": "bmp",
-    "tiff": "tif",
-}
+_LARGE = 16_000_000
+_one_large_picture = threading.Lock()
+"""A picture of 150,000,000 pixels takes a gigabyte or two: threads decode such ones in turn."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,9 +84,9 @@ class Probe:
     """A picture as its header describes it; sides in pixels after EXIF orientation."""
 
     format: str
-    """jpeg, png, webp, gif, bmp or tiff."""
+    """jpeg, png, webp, gif, bmp, tiff, avif or heic."""
     extension: str
-    """Without a dot: jpg, png, webp, gif, bmp or tif."""
+    """Without a dot: jpg, png, webp, gif, bmp, tif, avif or heic."""
     width: int
     height: int
 
@@ -150,10 +129,11 @@ def probe(data: bytes, limits: Limits = Limits()) -> Probe:
         ImageError: any code; a file that passes may still turn out corrupt in `decode`.
     """
     name, header = _inspect(data, limits)
+    decoder_of(name)
     width, height = header.width, header.height
     if header.orientation >= 5:
         width, height = height, width
-    return Probe(name, _EXTENSIONS[name], width, height)
+    return Probe(name, EXTENSIONS[name], width, height)
 
 
 def decode(data: bytes, limits: Limits = Limits(), target: int | None = None) -> Image.Image:
@@ -168,27 +148,38 @@ def decode(data: bytes, limits: Limits = Limits(), target: int | None = None) ->
     Raises:
         ImageError: any code.
     """
+    return _decode(data, limits, target, lambda picture: picture)
+
+
+def _decode(
+    data: bytes,
+    limits: Limits,
+    target: int | None,
+    finish: Callable[[Image.Image], Image.Image],
+) -> Image.Image:
+    """`decode`, and `finish` while the picture's memory is still counted."""
     name, header = _inspect(data, limits)
     _silence_pillow()
-    try:
-        with _DECODERS[name](io.BytesIO(data)) as image:
-            # A crafted file may show the decoder another size than the header parser found.
-            _check_size(image.width, image.height, limits)
-            if target is not None and name == "jpeg":
-                image.draft(None, (2 * target, 2 * target))
-            image.load()
-            picture = to_rgb(image, header.bits)
-    except ImageError:
-        raise
-    # Hostile bytes make decoders raise anything (struct.error, SyntaxError, KeyError,
-    # MemoryError, ...), and each of them means the same: this picture cannot be decoded.
-    except Exception:  # noqa: BLE001
-        raise ImageError(
-            "corrupt", f"the {name} header is sound but its pixels cannot be decoded"
-        ) from None
-    # Pillow turns TIFFs itself while loading.
-    turn = _TURNS.get(header.orientation) if name != "tiff" else None
-    return picture if turn is None else picture.transpose(turn)
+    large = header.width * header.height > _LARGE
+    with _one_large_picture if large else contextlib.nullcontext():
+        try:
+            with decoder_of(name)(io.BytesIO(data)) as image:
+                # A crafted file may show the decoder another size than the header parser found.
+                _check_size(image.width, image.height, limits)
+                if target is not None and name == "jpeg":
+                    image.draft(None, (2 * target, 2 * target))
+                image.load()
+                picture = to_rgb(image, header.bits)
+        except ImageError:
+            raise
+        # Hostile bytes make decoders raise anything (struct.error, SyntaxError, KeyError,
+        # MemoryError, ...), and each of them means the same: this picture cannot be decoded.
+        except Exception:  # noqa: BLE001
+            raise ImageError(
+                "corrupt", f"the {name} header is sound but its pixels cannot be decoded"
+            ) from None
+        turn = _TURNS.get(header.orientation) if name not in UPRIGHT else None
+        return finish(picture if turn is None else picture.transpose(turn))
 
 
 def _silence_pillow() -> None:
@@ -241,7 +232,8 @@ def load(data: bytes, transform: Transform, limits: Limits = Limits()) -> npt.ND
     Raises:
         ImageError: any code.
     """
-    picture = _resize(decode(data, limits, transform.resize_to or transform.size), transform)
+    target = transform.resize_to or transform.size
+    picture = _decode(data, limits, target, lambda whole: _resize(whole, transform))
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 

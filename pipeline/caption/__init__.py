@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
-from pipeline.caption.archives import name_sources, open_archives
+from pipeline.caption.archives import Reading, name_sources, open_archives
 from pipeline.caption.attempts import AttemptsDirectory
 from pipeline.caption.changes import Noted, note
 from pipeline.caption.compact import compact
@@ -94,13 +94,16 @@ def caption(
     """
     started, began = datetime.now(UTC), time.monotonic()
     kept = Table(table)
-    kept.exists()
+    new = not kept.exists()
     with contextlib.ExitStack() as stack:
-        opened = open_archives(archives, exclude=table)
+        opened = open_archives(archives, table, Reading.of(config))
         for archive in opened.values():
             stack.callback(archive.close)
-        stack.enter_context(storage.lock(table))
         crew = stack.enter_context(engine(config, captioner))
+        if new:
+            crew.marker()  # what cannot work leaves no directory behind
+        # A second run on a table is refused before it loads the model.
+        stack.enter_context(storage.lock(table))
         marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
+from pipeline.caption.files import ArchiveFile, Files, LocalFile, LocalFiles
 from pipeline.caption.folder import Folder
+from pipeline.caption.lists import FileList, is_list
 from pipeline.caption.members import EXTENSIONS, Archive, text_name
+from pipeline.caption.parquets import Parquet, is_parquet
 from pipeline.caption.tars import Tar, is_tar
-from pipeline.caption.zips import Zip
+from pipeline.caption.zips import Zip, is_zip
 from pipeline.errors import ArchiveError
 
-KINDS = "a folder, a tar (.tar, .tar.gz, WebDataset) or a zip"
+if TYPE_CHECKING:
+    from pipeline.config import CaptionConfig
+
+KINDS = (
+    "a folder, a tar (plain, .gz, .bz2, .xz, .zst, WebDataset), a zip, a Parquet file, or a list"
+    " of files (.txt, .jsonl)"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How archives are read, as far as a user decides it (`caption.*` settings)."""
+
+    root: str | None = None
+    """Lists and columns of paths: where relative paths start; nothing outside is read."""
+    image_column: str | None = None
+    name_column: str | None = None
+
+    @classmethod
+    def of(cls, config: CaptionConfig) -> Reading:
+        """The settings that say it."""
+        return cls(config.root, config.image_column, config.name_column)
 
 
 @dataclass(frozen=True)
@@ -28,7 +52,7 @@ class Source:
     archive: Archive
 
 
-def open_archive(path: Path, exclude: Path | None = None) -> Archive:
+def open_archive(path: Path, exclude: Path | None = None, reading: Reading = Reading()) -> Archive:
     """The archive at `path`, its kind told by its content; `exclude` is left out of a folder.
 
     Raises:
@@ -39,38 +63,70 @@ def open_archive(path: Path, exclude: Path | None = None) -> Archive:
             return Folder(path, exclude)
         if not path.exists():
             raise ArchiveError(f"no archive at {path}; give {KINDS}")
-        if not path.is_file():
-            # A pipe would be waited for, and a device read without end.
-            raise ArchiveError(f"{path} is no regular file; write it to one and give that: {KINDS}")
-        if is_tar(path):
-            return Tar(path)
-        if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
-            return Zip(path)
+        root = None if reading.root is None else Path(reading.root).expanduser()
+        return open_file(LocalFile(path), LocalFiles(path.resolve().parent, root), reading)
     except OSError as error:
         raise ArchiveError(f"{path} cannot be opened: {error.strerror}") from None
-    if path.suffix.lower().lstrip(".") in EXTENSIONS:
-        raise ArchiveError(f"{path} is a single picture; give the folder it lies in ({KINDS})")
-    raise ArchiveError(f"{path} is none of the archives that are read: {KINDS}")
 
 
-def open_archives(paths: Sequence[Path], exclude: Path | None = None) -> dict[Path, Archive]:
+def open_file(file: ArchiveFile, files: Files, reading: Reading = Reading()) -> Archive:
+    """The archive in a file, its kind told by its content, else by its name.
+
+    `files` are those that a list's paths mean.
+
+    Raises:
+        ArchiveError: not a kind that is read, or damaged from the start.
+        OSError: the storage cannot give its bytes.
+    """
+    extension = PurePath(file.name).suffix.lower().lstrip(".")
+    if is_parquet(file) or extension == "parquet":
+        return Parquet(file, files, reading.image_column, reading.name_column)
+    if is_tar(file):
+        return Tar(file)
+    if extension == "zip" or is_zip(file):
+        return Zip(file)
+    if extension in EXTENSIONS:
+        raise ArchiveError(f"{file.name} is a single picture; give the folder it lies in ({KINDS})")
+    if is_list(file):
+        return FileList(file, files, reading.image_column)
+    raise ArchiveError(f"{file.name} is none of the archives that are read: {KINDS}")
+
+
+def open_archives(
+    paths: Sequence[Path], exclude: Path | None = None, reading: Reading = Reading()
+) -> dict[Path, Archive]:
     """The archives by path as given, in that order; the same archive twice counts once.
 
     Raises:
-        ArchiveError: see `open_archive`; or an archive without a single picture.
+        ArchiveError: see `open_archive`; or an archive with nothing in it but files that
+            are no pictures by their names.
     """
     given: dict[str, Path] = {}
     for path in paths:
         given.setdefault(os.path.realpath(path), path)
     archives = {}
     for path in given.values():
-        archives[path] = open_archive(path, exclude)
-        if not any(member.is_input for member in archives[path].members()):
+        archives[path] = open_archive(path, exclude, reading)
+        if all(member.reason in _NO_PICTURES for member in archives[path].members()):
             raise ArchiveError(
                 f"{path} holds no pictures: no file with a picture's extension"
                 f" ({', '.join(sorted(EXTENSIONS))}) or with none at all"
+                f"{_hint(path)}"
             )
     return archives
+
+
+_NO_PICTURES = ("other_file_type", "hidden_file")
+
+
+def _hint(path: Path) -> str:
+    """What to give instead of a folder of archives."""
+    inside = [p for p in sorted(path.iterdir()) if p.is_file()] if path.is_dir() else []
+    ends = [p.suffix for p in inside if p.suffix.lower() in _ARCHIVES]
+    return f"; to caption the archives in it, give them: {path}/*{ends[0]}" if ends else ""
+
+
+_ARCHIVES = {".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet"}
 
 
 def name_sources(archives: Mapping[Path, Archive], known: Mapping[str, str]) -> list[Source]:

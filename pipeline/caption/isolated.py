@@ -47,7 +47,6 @@ class Isolated:
         self._ended = False
 
     def __enter__(self) -> Self:
-        self._process = Process(self.config, self.loader)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pipeline.models.attention import attend
+
 Activation = Literal["none", "gelu", "gelu_tanh"]
 
 # The operator that torch.compile emits for a linear layer on an x86 CPU; it brings no derivative.
@@ -100,8 +102,11 @@ class SelfAttention(nn.MultiheadAttention):
             return super().forward(query, key, value, need_weights=need_weights)
         qkv = linear(query, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        if self.training or torch.is_grad_enabled():
+            dropout = self.dropout if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        else:
+            mixed, _ = attend(q, k, v)
         return linear(
             mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias
         ), None

@@ -33,7 +33,7 @@ def load_captioner(
         ModelError: the model is damaged or was written by another version.
     """
     text = os.fspath(ref)
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         directory = Path(text).resolve()
         return load_directory(
             directory, device=device, dtype=dtype, ref=str(directory), name=directory.name

@@ -89,8 +89,8 @@ def test_full_at_any_commit_leaves_nothing_half_written(
         assert all(whole[name] == content for name, content in parts(table).items())
         caption(config, [folder], table, stub())
         assert parts(table) == whole
-    # A file and its directory for each: marker, plan, two parts, two receipts, report.
-    assert number == 14
+    # A file and its directory each: table, recipe, plan, two parts, two receipts, report.
+    assert number == 16
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
