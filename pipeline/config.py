@@ -23,6 +23,7 @@ from pipeline.config_model import (
     TransformConfig,
     WordTokenizerConfig,
 )
+from pipeline.config_promote import PromoteConfig
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
@@ -214,15 +215,6 @@ class ScoreConfig(Strict):
     )
     meteor: bool = Field(
         False, description="METEOR as well; needs Java and pip install 'captionmill[meteor]'."
-    )
-
-
-class PromoteConfig(Strict):
-    """`promote`: a candidate into the registry, and the champion's chair if it is better."""
-
-    name: str = Field("captioner", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    min_gain: float = Field(
-        0.0, description="CIDEr (x100 scale) by which the candidate must be better."
     )
 
 

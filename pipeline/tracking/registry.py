@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import shutil
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError
+from pipeline.tracking.lease import lease
 from pipeline.tracking.runs import Runs
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
 
+PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -34,9 +37,14 @@ class ModelVersion:
     fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
 
     @functools.cached_property
-    def directory(self) -> Path:
+    def root(self) -> Path:
         """Its files on this machine; downloaded once if the store is elsewhere."""
         return self.fetch(self)
+
+    @property
+    def directory(self) -> Path:
+        """The captioner among its files."""
+        return self.root
 
     @property
     def folder(self) -> str:
@@ -87,6 +95,21 @@ class Tracker(Runs):
         )
         return self._version(made)
 
+    def would_register(self, name: str, directory: Path) -> ModelVersion:
+        """The version that `register` would give, without registering anything."""
+        fingerprint = directory_fingerprint(directory)
+        versions = self.versions(name)
+        known = next((one for one in versions if one.fingerprint == fingerprint), None)
+        return known or ModelVersion(
+            name=name,
+            version=1 + max((one.version for one in versions), default=0),
+            fingerprint=fingerprint,
+            tags={},
+            source=str(directory),
+            run_id="",
+            fetch=lambda _version: directory,
+        )
+
     def _run_for(self, name: str, fingerprint: str, run_id: str | None) -> str:
         if run_id is not None and self.has_run(run_id):
             return run_id
@@ -99,10 +122,44 @@ class Tracker(Runs):
 
     def tag(self, version: ModelVersion, tags: Mapping[str, object]) -> None:
         """Set tags of a version."""
+        self.tag_version(version.name, version.version, tags)
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, object]) -> None:
+        """Set tags of NAME/version."""
         for key, value in tags.items():
-            self.client.set_model_version_tag(
-                version.name, str(version.version), f"captionmill.{key}", str(value)
-            )
+            self.client.set_model_version_tag(name, str(version), f"{PREFIX}{key}", str(value))
+
+    def describe(self, version: ModelVersion, text: str) -> None:
+        """Set a version's description."""
+        self.client.update_model_version(version.name, str(version.version), description=text)
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the registered model itself, without our prefix; empty if there is none."""
+        if self.unused() or name not in self._names():
+            return {}
+        tags: dict[str, str] = self.client.get_registered_model(name).tags
+        return {key.removeprefix(PREFIX): value for key, value in tags.items()}
+
+    def tag_model(self, name: str, tags: Mapping[str, object]) -> None:
+        """Set tags of the registered model itself."""
+        for key, value in tags.items():
+            self.client.set_registered_model_tag(name, f"{PREFIX}{key}", str(value))
+
+    @contextlib.contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Hold the aliases of `name` for the length of a move.
+
+        A work directory's own registry is held by the promotion's lock on that directory; one
+        that several machines share, by a lease in the registry itself.
+
+        Raises:
+            BusyError: somebody else holds the lease.
+        """
+        if self.local:
+            yield
+            return
+        with lease(self.client, name):
+            yield
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of `name`, oldest first; none if nothing has that name."""
@@ -146,7 +203,7 @@ class Tracker(Runs):
         if wanted is None or wanted not in versions:
             raise ModelNotFoundError(self._missing(name, alias, version, aliases, list(versions)))
         found = versions[wanted]
-        found.directory  # noqa: B018  (missing files are an error of this call)
+        found.root  # noqa: B018  (missing files are an error of this call)
         return found
 
     def _missing(
