@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from flows import direct, explain, import_hf, report, results
+from flows import direct, explain, import_hf, models, report, results
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import settings_options
 from pipeline.config import load_config
@@ -155,29 +155,43 @@ for command in (results.score_captions, results.compare, results.document_freque
 
 
 @main.command()
+@click.option("--dry-run", is_flag=True, help="Decide and say why; change nothing.")
+@click.option(
+    "--require-approval", is_flag=True, help="Wait for `captionmill approve` before it captions."
+)
+@click.option("--cause", default="", metavar="TEXT", help="Why; kept in the audit log.")
 @settings_options
-def promote(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+def promote(
+    dry_run: bool,
+    require_approval: bool,
+    cause: str,
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
     """Register the captioner; if better, as champion.
 
-    It is the one that `train` and `score` made with the same settings; it becomes champion where
-    its CIDEr is better than the champion's.
+    It is the one that `train` and `score` made with the same settings. Both are scored on the pinned
+    evaluation set, each in a process of its own; it becomes champion where its CIDEr is better by more
+    than chance (promote.min_gain, promote.max_p_value) and no guard objects.
 
     \b
     Examples:
       captionmill promote -c configs/demo.yaml
-      captionmill promote -c configs/demo.yaml --set promote.min_gain=0.5
+      captionmill promote -c configs/demo.yaml --set promote.min_gain=0.5 --dry-run
+      captionmill promote -c configs/demo.yaml --require-approval
     """
-    settings = load_config(config, list(overrides))
-    direct.prepare_torch(settings)
+    asked = ["promote.require_approval=true"] if require_approval else []
+    settings = load_config(config, [*overrides, *asked])
     from pipeline.promote import promote as stage
-    from pipeline.score import find_score_card
-    from pipeline.shard import find_shard_set
-    from pipeline.train import find_checkpoint
 
-    shard_set = find_shard_set(settings, work)
-    checkpoint = find_checkpoint(settings, work, shard_set)
-    card = find_score_card(settings, work, shard_set, checkpoint)
-    click.echo(report.about_decision(stage(settings, work, shard_set, checkpoint, card)))
+    records = direct.promotion_records(settings, work)
+    decision = stage(settings, work, *records, cause=cause, dry_run=dry_run)
+    click.echo(report.about_rehearsal(decision) if dry_run else report.about_decision(decision))
+
+
+for command in (models.models, models.approve, models.rollback):
+    main.add_command(command)
 
 
 @main.command()

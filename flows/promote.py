@@ -8,11 +8,10 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 
-from flows.direct import prepare_torch
-from flows.report import markdown
-from flows.runs import REMOTE, run_name
+from flows.runs import REMOTE, asked_by, run_name
 from pipeline import promote as stage
 from pipeline.config import Config, load_config
+from pipeline.promote.report import decision_markdown
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
 from pipeline.score import find_score_card
 from pipeline.shard import find_shard_set
@@ -28,8 +27,7 @@ def promote_captioner(
     card: ScoreCard,
 ) -> Decision:
     """Run the stage; a rerun repairs what a broken connection left undone."""
-    prepare_torch(settings)
-    return stage.promote(settings, work, shard_set, checkpoint, card)
+    return stage.promote(settings, work, shard_set, checkpoint, card, asked_by=asked_by())
 
 
 @task(name="publish-report", **REMOTE)
@@ -38,7 +36,7 @@ def publish_report(
 ) -> None:
     """Show the score card and the decision in Prefect's UI."""
     create_markdown_artifact(
-        markdown(shard_set, checkpoint, card, decision),
+        decision_markdown(shard_set, checkpoint, card, decision),
         key="captionmill-promotion",
         description=decision.reason,
     )

@@ -12,16 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.direct import Chain
+from pipeline.promote.report import TITLES
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
 
-METRICS = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-}
+METRICS = {name: title for name, title in TITLES.items() if name != "meteor"}
 
 
 def counts(numbers: Mapping[str, int], none: str = "none") -> str:
@@ -91,25 +85,34 @@ def about_scores(record: ScoreCard) -> str:
 
 def titles(card: ScoreCard) -> dict[str, str]:
     """`METRICS`, and METEOR where it was asked for."""
-    return METRICS | ({"meteor": "METEOR"} if "meteor" in card.metrics else {})
+    return {name: title for name, title in TITLES.items() if name in {*METRICS, *card.metrics}}
 
 
 def about_decision(record: Decision) -> str:
-    """The summary of `promote`."""
-    return lines(
-        [
-            ("candidate", f"{record.model}/{record.version}"),
-            ("decision", record.reason),
-            ("champion", champion(record)),
-            ("recorded in", shown(record.path)),
-        ]
-    )
+    """The summary of `promote` and `approve`."""
+    rows = [("candidate", f"{record.model}/{record.version}"), ("decision", record.reason)]
+    rows += [
+        (guard.name, f"{'passed' if guard.passed else 'FAILED'}: {guard.sentence}")
+        for guard in record.guards
+    ]
+    if record.approved_by is not None:
+        rows.append(("approved by", ": ".join(filter(None, [record.approved_by, record.approval]))))
+    rows += [("champion", champion(record)), ("recorded in", shown(record.path))]
+    return lines(rows)
+
+
+def about_rehearsal(record: Decision) -> str:
+    """The summary of `promote --dry-run`: what would happen."""
+    would = "would be promoted" if record.promoted else "would not be promoted"
+    if record.waiting:
+        would = "would wait for approval"
+    return "\n".join([*about_decision(record).splitlines()[:-2], f"dry run: it {would}"])
 
 
 def champion(record: Decision) -> str:
     """NAME/version of the champion that the decision left."""
     version = record.version if record.promoted else record.champion_version
-    return f"{record.model}/{version}"
+    return "none yet" if version is None else f"{record.model}/{version}"
 
 
 def about_table(record: TableReport) -> str:
@@ -212,37 +215,3 @@ def shown(path: str) -> str:
         return path
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def markdown(
-    shard_set: ShardSet, checkpoint: Checkpoint, card: ScoreCard, decision: Decision
-) -> str:
-    """The score card beside the champion's, and the decision, as Prefect's UI shows them."""
-    theirs = decision.champion
-    head = f"{decision.model}/{decision.champion_version}" if theirs else "no champion before"
-    rows = [
-        f"| {title} | {card.metrics[name]:.1f} | "
-        f"{f'{theirs[name]:.1f}' if theirs and name in theirs else ''} |"
-        for name, title in titles(card).items()
-    ]
-    return "\n".join(
-        [
-            f"# {decision.model}/{decision.version}: "
-            f"{'promoted' if decision.promoted else 'not promoted'}",
-            "",
-            decision.reason,
-            "",
-            f"| x100 | {decision.model}/{decision.version} | {head} |",
-            "|---|---:|---:|",
-            *rows,
-            "",
-            f"- scored on {card.images:,} pictures of `{card.split}`, references "
-            f"`{card.references}`",
-            f"- signature `{card.signature}`",
-            f"- trained on {counts(shard_set.samples)} pictures, shard set "
-            f"`{checkpoint.shard_set}`",
-            f"- captioner `{checkpoint.path}`",
-            f"- gain needed: more than {decision.min_gain:.1f} CIDEr",
-            "",
-        ]
-    )

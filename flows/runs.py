@@ -10,6 +10,7 @@ from prefect import runtime
 from prefect.cache_policies import NO_CACHE
 
 from pipeline.errors import CaptionmillError
+from pipeline.promote.audit import this_user
 
 # Markers on disk decide what is done, so Prefect keeps and caches no results.
 STAGE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
@@ -36,3 +37,8 @@ def run_name() -> str:
     started = datetime.now().astimezone().strftime("%Y%m%d-%H%M")
     parts = [flow, Path(config).stem if config else flow, started]
     return "-".join(dict.fromkeys(parts))
+
+
+def asked_by() -> str:
+    """Who or what asked for what this run does: the run by name, and the user it runs as."""
+    return f"flow run {runtime.flow_run.name} ({this_user()})"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError
-from pipeline.tracking.lease import lease
+from pipeline.tracking.lease import SUFFIX, lease
 from pipeline.tracking.runs import Runs
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
 
@@ -132,6 +132,12 @@ class Tracker(Runs):
     def describe(self, version: ModelVersion, text: str) -> None:
         """Set a version's description."""
         self.client.update_model_version(version.name, str(version.version), description=text)
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        if self.unused():
+            return []
+        return sorted(name for name in self._names() if not name.endswith(SUFFIX))
 
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model itself, without our prefix; empty if there is none."""

@@ -38,7 +38,7 @@ a_table = TableReport(table="t", model="captioner/1", recipe="r", discovered=1, 
 shard.stage.shard = lambda *_: a_set
 train.stage.train = lambda *_: a_checkpoint
 score.stage.score = lambda *_: a_card
-promote.stage.promote = lambda *_: a_decision
+promote.stage.promote = lambda *_, **__: a_decision
 caption.direct.caption_archives = lambda *_: a_table
 flows.demo.stage.generate = lambda *_: None
 """
@@ -62,7 +62,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         STAND_INS
         + """
 failures = [ConnectionError("registry away"), ConnectionError("registry away")]
-def shaky(*_):
+def shaky(*_, **__):
     if failures: raise failures.pop()
     return a_decision
 promote.stage.promote = shaky
@@ -72,7 +72,7 @@ settings.write_text("train: {epochs: 3}")
 records = retrain.retrain(str(settings), ["train.seed=1"], str(work))
 
 asked = []
-def refuse(*_):
+def refuse(*_, **__):
     asked.append(True)
     raise DataError("no such thing")
 promote.stage.promote = refuse
