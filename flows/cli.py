@@ -21,7 +21,9 @@ from pipeline.config import load_config
 from pipeline.records import TableReport
 
 
-def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
+def run_flow(
+    name: str, work: Path, config: str | None, overrides: list[str], **more: Any
+) -> dict[str, Any]:
     """Run the flow `flows.<name>`; imports it while a temporary server starts, if one is needed."""
     from flows.embedded import configure
 
@@ -30,7 +32,7 @@ def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) ->
         flow = getattr(importlib.import_module(f"flows.{name}"), name)
     if server is not None:
         server.wait()
-    records: dict[str, Any] = flow(config, overrides, str(work.absolute()))
+    records: dict[str, Any] = flow(config, overrides, str(work.absolute()), **more)
     return records
 
 
@@ -195,17 +197,39 @@ for command in (models.models, models.approve, models.rollback):
 
 
 @main.command()
+@click.option("--cause", default="", metavar="TEXT", help="Who or what asks; in the run's name.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A bulk run to look at for drift; may be repeated.",
+)
 @settings_options
-def retrain(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+def retrain(
+    cause: str,
+    tables: tuple[Path, ...],
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
     """Run shard, train, score and promote as one flow.
+
+    With nothing new in data, settings and recipe it says so within seconds. The reason (new shards, new
+    settings, drift) stands in the run's name and in the audit log. With retrain.start=champion training
+    goes on from the champion's weights and tokenizer.
 
     \b
     Examples:
       captionmill retrain -c configs/demo.yaml
+      captionmill retrain -c configs/demo.yaml --set retrain.start=champion --cause schedule
+      captionmill retrain -c configs/demo.yaml --table captions
     """
     # A bad setting stops before any work.
     direct.check_scoring(load_config(config, list(overrides)))
-    records = run_flow("retrain", work, config, list(overrides))
+    paths = [str(table) for table in tables]
+    records = run_flow("retrain", work, config, list(overrides), cause=cause, tables=paths)
     click.echo(report.about_chain(direct.Chain.from_json(records)))
 
 

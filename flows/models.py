@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -96,6 +97,7 @@ def approve(ref: str, by: str, reason: str, overrule: bool, work: Path) -> None:
     decision = stage(
         work, name, alias=alias, version=version, by=by, reason=reason, overrule=overrule
     )
+    resume_run(decision.flow_run)
     click.echo(report.about_decision(decision))
 
 
@@ -137,6 +139,25 @@ def rollback(
     known = sorted(path.parent for path in work.glob("captions/*/_table.json"))
     stale = [(table, *stale_rows(table, name, done.champion)) for table in [*known, *tables]]
     click.echo(about_rollback(done, stale))
+
+
+def resume_run(flow_run: str | None) -> None:
+    """Let the flow run that waits for this approval go on, where its server is at hand."""
+    if flow_run is None or not os.environ.get("PREFECT_API_URL"):
+        return
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            waits = client.read_flow_run(UUID(flow_run)).state
+        except ObjectNotFound:
+            return  # Prefect's database was lost; the decision stands
+        if waits is not None and waits.is_paused():
+            client.resume_flow_run(UUID(flow_run))
+            click.echo(f"flow run {flow_run} goes on", err=True)
 
 
 def about_versions(rows: list[VersionRow]) -> str:

@@ -25,6 +25,7 @@ from pipeline.config_model import (
 )
 from pipeline.config_promote import PromoteConfig
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
+from pipeline.config_retrain import RetrainConfig
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
@@ -64,6 +65,11 @@ class TrainConfig(Strict):
     transform: TransformConfig = Field(default_factory=TransformConfig)
     tokenizer: TokenizerConfig = Field(default_factory=WordTokenizerConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    start: str | None = Field(
+        None,
+        description="A captioner's directory to go on from: its weights, and its tokenizer instead of "
+        "`tokenizer`; relative to `data_root`. `retrain.start` fills it in.",
+    )
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(
         32, ge=1, le=65_536, description="Pictures a step, of all ranks together."
@@ -291,6 +297,7 @@ class Config(Strict):
     train: TrainConfig = Field(default_factory=TrainConfig)
     score: ScoreConfig = Field(default_factory=ScoreConfig)
     promote: PromoteConfig = Field(default_factory=PromoteConfig)
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
     caption: CaptionConfig = Field(default_factory=CaptionConfig)
 
     def input_path(self, path: str) -> Path:

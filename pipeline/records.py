@@ -120,6 +120,8 @@ class Behaviour(Record):
     """CIDEr (x100 scale) of each picture's caption against another picture's references."""
     speed: float
     """Pictures captioned a second."""
+    confidence: float | None = None
+    """Mean of the captions' mean token log-probabilities."""
 
 
 class Guard(Record):
@@ -190,6 +192,8 @@ class Decision(Record):
     """Who or what asked for the promotion."""
     cause: str = ""
     """Why, where it was said."""
+    flow_run: str | None = None
+    """Prefect's id of the run that waits for approval."""
     approved_by: str | None = None
     approval: str | None = None
     """Why it was approved."""

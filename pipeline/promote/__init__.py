@@ -28,7 +28,7 @@ from pipeline.promote.moves import begin, finish_pending, promotions, remove_tor
 from pipeline.promote.rollback import rollback
 from pipeline.promote.settle import decided
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
-from pipeline.tracking import ModelVersion, Tracker
+from pipeline.tracking import Tracker
 
 __all__ = ["Entry", "approve", "promote", "rollback"]
 
@@ -42,6 +42,7 @@ def promote(
     *,
     asked_by: str | None = None,
     cause: str = "",
+    flow_run: str | None = None,
     dry_run: bool = False,
 ) -> Decision:
     """Register the checkpoint, compare it with the champion, and settle the aliases.
@@ -54,6 +55,7 @@ def promote(
         score_card: its scores.
         asked_by: who or what asks; default: this user.
         cause: why.
+        flow_run: Prefect's id of a run that waits where a person has to approve.
         dry_run: decide, and change nothing.
 
     Raises:
@@ -73,6 +75,7 @@ def promote(
         score_card,
         asked_by or this_user(),
         cause,
+        flow_run,
     )
     if dry_run:
         return _rehearse(case)
@@ -111,7 +114,7 @@ def _decide_and_settle(case: Case, tracker: Tracker) -> tuple[Decision, bool]:
     evaluation_set = pinned_set(config, tracker, case.shard_set)
     candidate = tracker.register(config.promote.name, Path(checkpoint.path), checkpoint.run_id)
     before = tracker.aliases(candidate.name)
-    champion = version_of(tracker, candidate.name, before.get("champion"))
+    champion = tracker.find(candidate.name, before.get("champion"))
     identity = case.identity(candidate, champion, evaluation_set)
     decision = stored_decision(candidate, champion, identity)
     directory = promotions(case.work) / (decision.fingerprint if decision else identity)
@@ -133,7 +136,7 @@ def _rehearse(case: Case) -> Decision:
     tracker = Tracker(case.work)
     evaluation_set = pinned_set(case.config, tracker, case.shard_set)
     name = case.config.promote.name
-    champion = version_of(tracker, name, tracker.aliases(name).get("champion"))
+    champion = tracker.champion(name)
     candidate = tracker.would_register(name, Path(case.checkpoint.path))
     with _scratch() as directory:
         decision = judge(case, candidate, champion, evaluation_set, directory)
@@ -148,12 +151,6 @@ def _scratch() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def version_of(tracker: Tracker, name: str, number: int | None) -> ModelVersion | None:
-    """Version `number` of a model; None where there is none."""
-    found = (version for version in tracker.versions(name) if version.version == number)
-    return next(found, None)
 
 
 def _moved(tracker: Tracker, decision: Decision) -> str:

@@ -55,7 +55,7 @@ def approve(
                 f"{found.ref} was never decided about; `captionmill promote` compares it first"
             )
         if aliases.get("champion") == found.version:
-            say("approve", f"nothing new: {found.ref} is the champion")
+            say("promote", f"nothing new: {found.ref} is the champion")
             attach_approval(tracker, found, decision, work)
             return decision
         _check(found, decision, aliases, overrule=overrule)
@@ -86,7 +86,7 @@ def approve(
         tags = {**decision_tags(approved), "rolled_back": ""}
         begin(tracker, Move(entry=entry, decision=approved, tags=tags))
         attach_approval(tracker, found, approved, work)
-    say("approve", f"{found.ref} is champion, approved by {by}")
+    say("promote", f"{found.ref} is champion, approved by {by}")
     return approved
 
 

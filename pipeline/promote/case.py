@@ -26,6 +26,7 @@ class Case:
     card: ScoreCard
     asked_by: str
     cause: str
+    flow_run: str | None
 
     def identity(
         self,

@@ -71,6 +71,7 @@ class Evaluator:
             shared=shared_share(captions),
             misplaced=100 * misplaced.corpus["cider"],
             speed=len(captions) / max(measured.seconds, 1e-9),
+            confidence=sum(measured.scores) / len(captions),
         )
         return System(measured, scores, behaviour)
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DataError, ShardError
 from pipeline.progress import say
+from pipeline.promote.gate import require_enough_images
 from pipeline.records import EvaluationSet, ShardSet
 from pipeline.shards import ShardReader
 from pipeline.tracking import Tracker
@@ -40,7 +41,9 @@ def present_set(config: Config, shard_set: ShardSet) -> EvaluationSet:
     )
 
 
-def pinned_set(config: Config, tracker: Tracker, shard_set: ShardSet) -> EvaluationSet:
+def pinned_set(
+    config: Config, tracker: Tracker, shard_set: ShardSet, *, quiet: bool = False
+) -> EvaluationSet:
     """The set to decide on: the one that is asked for, the pinned one, or else the present one.
 
     Raises:
@@ -49,7 +52,7 @@ def pinned_set(config: Config, tracker: Tracker, shard_set: ShardSet) -> Evaluat
     """
     asked, pinned = config.promote.evaluation_set, _pinned(config, tracker)
     if pinned is not None and asked in (None, pinned.fingerprint):
-        if pinned.fingerprint != _present_fingerprint(config, shard_set):
+        if not quiet and pinned.fingerprint != _present_fingerprint(config, shard_set):
             say(
                 "promote",
                 f"evaluation set {pinned.fingerprint}: the {pinned.images:,} pictures of "
@@ -64,6 +67,18 @@ def pinned_set(config: Config, tracker: Tracker, shard_set: ShardSet) -> Evaluat
             f"{present.fingerprint} ({present.images:,} pictures){known}"
         )
     return present
+
+
+def check_evaluation_set(config: Config, work: Path, shard_set: ShardSet) -> None:
+    """Stop before a training whose result could not be judged.
+
+    Raises:
+        DataError, ConfigError: see `pinned_set`, and an evaluation set that is too small.
+    """
+    tracker = Tracker(work)
+    found = pinned_set(config, tracker, shard_set, quiet=True)
+    if tracker.aliases(config.promote.name).get("champion") is not None:
+        require_enough_images(config.promote, found.images)
 
 
 def pin(config: Config, tracker: Tracker, evaluation_set: EvaluationSet) -> None:

@@ -48,6 +48,7 @@ def judge(
         "training_images": case.shard_set.samples.get("train", 0),
         "asked_by": case.asked_by,
         "cause": case.cause,
+        "flow_run": case.flow_run,
     }
     if champion is not None and champion.version == candidate.version:
         reason = f"{candidate.ref} is the champion already, with CIDEr {card.metrics['cider']:.1f}"

@@ -69,7 +69,7 @@ def rollback(
             after=after,
         )
         begin(tracker, Move(entry=entry, tags={"rolled_back": f"{time} by {who}: {reason}"}))
-    say("rollback", f"{target.ref} is champion again, {champion.ref} is not: {reason}")
+    say("promote", f"{target.ref} is champion again, {champion.ref} is not: {reason}")
     return Rollback(
         model=name, version=champion.version, champion=target.version, by=who, reason=reason
     )

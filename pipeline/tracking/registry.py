@@ -180,6 +180,14 @@ class Tracker(Runs):
             if not token:
                 return sorted(map(self._version, found), key=lambda version: version.version)
 
+    def find(self, name: str, number: int | None) -> ModelVersion | None:
+        """Version `number` of `name`; None where there is none, or no number."""
+        return next((known for known in self.versions(name) if known.version == number), None)
+
+    def champion(self, name: str) -> ModelVersion | None:
+        """The version that `champion` points at; None where there is none."""
+        return self.find(name, self.aliases(name).get("champion"))
+
     def aliases(self, name: str) -> dict[str, int]:
         """Alias to version number; empty if nothing has that name."""
         if self.unused() or name not in self._names():

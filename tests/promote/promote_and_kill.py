@@ -41,6 +41,9 @@ PLACES = {
     "record": (Decision, "save"),
 }
 
+TWICE = ("set_alias", "tag_version", "record")
+"""Places whose second call is another step."""
+
 
 def die_at(place: str, number: int, *, after: bool) -> None:
     """In this process, SIGKILL at the numbered call: before or after it."""
@@ -118,6 +121,8 @@ def main(origin: Path, database: Path) -> None:
         in_child(functools.partial(run, plain, operation))
         wanted = storage.read_json(plain / "state.json")
         for place, number, after in itertools.product(PLACES, range(2), (False, True)):
+            if number and place not in TWICE:
+                continue
             work = origin.with_name("disturbed")
             copy(start, work)
             if in_child(functools.partial(disturbed, work, operation, place, number, after=after)):

@@ -34,7 +34,7 @@ def kills(
 
 
 @pytest.mark.parametrize(
-    ("operation", "least"), [("promote", 24), ("wait", 20), ("approve", 14), ("rollback", 8)]
+    ("operation", "least"), [("promote", 20), ("wait", 16), ("approve", 10), ("rollback", 7)]
 )
 def test_killed_at_every_step_the_same_command_ends_as_if_nothing_had_happened(
     kills: list[dict[str, Any]], operation: str, least: int
