@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from flows import direct, explain, import_hf, models, report, results
+from flows import direct, explain, gc, import_hf, models, report, results
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import settings_options
 from pipeline.config import load_config
@@ -294,3 +294,6 @@ def verify(table: Path) -> None:
 
     click.echo(report.about_table(stage(table)))
     click.echo("verified: every picture is accounted for, once, and every part is whole")
+
+
+main.add_command(gc.gc)

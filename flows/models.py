@@ -87,7 +87,7 @@ def approve(ref: str, by: str, reason: str, overrule: bool, work: Path) -> None:
     \b
     Examples:
       captionmill approve captioner@challenger --by ann
-      captionmill approve captioner/7 --by ann --reason "looked at 200 captions"
+      captionmill approve captioner/7 --by ann --reason looked-at-200-captions
     """
     from pipeline.promote.approve import approve as stage
 
@@ -129,8 +129,8 @@ def rollback(
 
     \b
     Examples:
-      captionmill rollback --reason "it sees dogs everywhere"
-      captionmill rollback --to 3 --reason "the last good one" --by ann --table captions
+      captionmill rollback --reason dogs-everywhere
+      captionmill rollback --to 3 --reason last-good-one --by ann --table captions
     """
     from pipeline.caption.made_by import stale_rows
     from pipeline.promote.rollback import rollback as stage

@@ -28,6 +28,15 @@ def number(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
+def size(count: int) -> str:
+    """Bytes as people read them: `1.5 GB`."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
 def escaped(text: str) -> str:
     """`text` with control characters spelt out, so that no stranger's reach a terminal."""
     return "".join(

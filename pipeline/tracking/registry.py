@@ -16,6 +16,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError
 from pipeline.tracking.lease import SUFFIX, lease
+from pipeline.tracking.pyfunc import CAPTIONER, pyfunc_files
 from pipeline.tracking.runs import Runs
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
 
@@ -43,8 +44,9 @@ class ModelVersion:
 
     @property
     def directory(self) -> Path:
-        """The captioner among its files."""
-        return self.root
+        """The captioner among its files: below `root`, or `root` itself in older registries."""
+        inner = self.root / CAPTIONER
+        return inner if inner.is_dir() else self.root
 
     @property
     def folder(self) -> str:
@@ -80,12 +82,12 @@ class Tracker(Runs):
         for known in self.versions(name):
             if known.fingerprint == fingerprint:
                 path = self._files(known.source)
-                if path is not None and not path.is_dir():
-                    self.client.log_artifacts(known.run_id, str(directory), known.folder)
+                if path is not None and not (path / CAPTIONER).is_dir():
+                    self._store_files(known.run_id, directory, known.folder)
                 return known
         run_id = self._run_for(name, fingerprint, run_id)
         folder = f"{name}/{fingerprint}"
-        self.client.log_artifacts(run_id, str(directory), folder)
+        self._store_files(run_id, directory, folder)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
         if name not in self._names():
             self.client.create_registered_model(name)
@@ -94,6 +96,12 @@ class Tracker(Runs):
             name, source, run_id, tags={**texts, FINGERPRINT: fingerprint}
         )
         return self._version(made)
+
+    def _store_files(self, run_id: str, directory: Path, folder: str) -> None:
+        """Copy a captioner, and what makes a pyfunc of it, to a run's artifacts."""
+        with pyfunc_files(directory) as around:
+            self.client.log_artifacts(run_id, str(around), folder)
+        self.client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
 
     def would_register(self, name: str, directory: Path) -> ModelVersion:
         """The version that `register` would give, without registering anything."""
@@ -277,6 +285,11 @@ class Tracker(Runs):
                         path.rename(new / path.name)
                     shutil.rmtree(new / inner[0])
         return target
+
+    def local_files(self, version: ModelVersion) -> Path | None:
+        """Where a version's files lie in this work directory, without fetching them."""
+        path = self._files(version.source)
+        return path if path is not None and path.is_dir() else None
 
     def _files(self, source: str) -> Path | None:
         """Where a version's files lie on this machine; none if the store is elsewhere.
