@@ -15,7 +15,7 @@ from typing import NamedTuple
 EXTENSIONS = frozenset(
     {
         *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"),
-        *("tif", "tiff", "avif", "heic", "heif"),
+        *("tif", "tiff", "avif", "heic", "heif", "hif", "apng", "dib"),
     }
 )
 """A member with one of these, or without any extension, is an input; others are skipped."""

@@ -114,6 +114,20 @@ def test_a_file_that_turned_into_a_link_or_a_pipe_since_is_not_read(tmp_path: Pa
             archive.read(Member(name), MOST)
 
 
+def test_a_folder_that_turned_into_a_link_out_since_is_not_entered(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    for folder in (root / "sub", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(b"secret" if folder == outside else b"mine")
+    archive = open_archive(root)
+    (member,) = archive.members()
+    assert archive.read(member, MOST) == b"mine"
+    (root / "sub").rename(tmp_path / "moved")
+    (root / "sub").symlink_to(outside)
+    with pytest.raises(ImageError, match="unreadable_file"):
+        archive.read(member, MOST)
+
+
 def test_folder_names_that_are_not_utf8_are_encoded_and_still_read(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     try:
@@ -470,15 +484,19 @@ def test_sources_are_base_names_and_unique(
     assert names("b/photos", known={"first": str(tmp_path / "b/photos")}) == ["first"]
 
 
-def test_listing_a_tar_keeps_no_headers(tmp_path: Path, make_tar: Pack) -> None:
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_listing_keeps_no_entries(
+    tmp_path: Path, make_tar: Pack, make_zip: Pack, kind: str
+) -> None:
     import tracemalloc
 
-    path = make_tar(tmp_path / "a.tar", [(f"{n:06d}.jpg", b"") for n in range(5000)])
+    members = [(f"{'long' * 20}/{n:06d}.jpg", b"") for n in range(5000)]
+    path = (make_tar if kind == "tar" else make_zip)(tmp_path / f"a.{kind}", members)
     archive = open_archive(path)
     tracemalloc.start()
     try:
         assert sum(1 for _ in archive.members()) == 5000
-        assert tracemalloc.get_traced_memory()[1] < 1_500_000
+        assert tracemalloc.get_traced_memory()[1] < 2_500_000
     finally:
         tracemalloc.stop()
 
