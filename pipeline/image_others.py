@@ -13,7 +13,12 @@ _OTHER_FORMATS = (
     (re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml|<!--|<!DOCTYPE svg|<svg).{0,4096}", re.DOTALL), "SVG"),
     (re.compile(rb"\x00\x00[\x01\x02]\x00[\x01-\xff]\x00|icns"), "ICO"),
     (re.compile(rb"P[1-7]\s+(#|\d|WIDTH)"), "PNM"),
-    (re.compile(rb"DDS |v/1\x01|#\?RADIANCE|qoif|FLIF|BPG\xfb|AT&TFORM|gimp xcf"), "this format"),
+    (
+        re.compile(
+            rb"DDS |II\xbc\x01|\x59\xa6\x6a\x95|v/1\x01|#\?RADIANCE|qoif|FLIF|BPG\xfb|AT&TFORM|gimp xcf"
+        ),
+        "this format",
+    ),
     (
         re.compile(rb"II\*\x00.{4}CR|II(RO|RS|U\x00)|FUJIFILMCCD-RAW|FOVb|.{4}ftypcrx", re.DOTALL),
         "RAW",

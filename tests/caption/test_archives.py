@@ -8,6 +8,7 @@ import os
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -400,6 +401,35 @@ def test_zip_names_without_the_utf8_flag_are_utf8_where_they_can_be(tmp_path: Pa
     content = path.read_bytes().replace(b"XXXX", "éé".encode()).replace(b"YYYY", b"Y\x81YY")
     path.write_bytes(content)
     assert list(listing(path)) == ["éé.jpg", "YüYY.jpg"]
+
+
+def test_zip_names_in_the_unicode_extra_field_and_folders_by_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        named = zipfile.ZipInfo("cafe.jpg")
+        told = b"\1" + struct.pack("<L", zlib.crc32(b"cafe.jpg")) + "café.jpg".encode()
+        named.extra = struct.pack("<HH", 0x7075, len(told)) + told
+        archive.writestr(named, b"x")
+        stale = zipfile.ZipInfo("renamed.jpg")
+        stale.extra = named.extra
+        archive.writestr(stale, b"y")
+        folder = zipfile.ZipInfo("folder")
+        folder.create_system, folder.external_attr = 0, 0x10
+        archive.writestr(folder, b"")
+    archive_ = open_archive(path)
+    assert [(m.name, archive_.read(m, MOST)) for m in archive_.members()] == [
+        ("café.jpg", b"x"),
+        ("renamed.jpg", b"y"),
+    ]
+    archive_.close()
+
+
+def test_a_zip_says_that_a_member_of_the_same_size_and_second_is_another(
+    tmp_path: Path, make_zip: Pack
+) -> None:
+    one, two = (make_zip(tmp_path / f"{n}.zip", [("a.jpg", bytes([n]) * 9)]) for n in (1, 2))
+    (first,), (second,) = (open_archive(path).members() for path in (one, two))
+    assert first.modified % 10**9 == zlib.crc32(b"\1" * 9) % 10**9 != second.modified % 10**9
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
