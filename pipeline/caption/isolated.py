@@ -171,8 +171,8 @@ class _Dialogue:
                 self.waiting.appendleft(task)
                 return
             self.at_work[task.unit.id] = task
-            head = {"archives": self.archives, "task": wire.task_to_json(task)}
-            self.process.send("caption", head)
+            path = self.archives[task.unit.source]
+            self.process.send("caption", {"archive": path, "task": wire.task_to_json(task)})
 
     def _next(self) -> Task | None:
         if self.waiting:
