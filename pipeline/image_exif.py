@@ -16,7 +16,7 @@ def directory(data: bytes) -> dict[int, tuple[int, ...]]:
     """Tag -> values, of the integer tags that matter here, in the first directory.
 
     Raises:
-        IndexError, struct.error: the data end inside it.
+        IndexError, struct.error, OverflowError: the data end inside it.
         ImageError: corrupt.
     """
     order = "<" if data[:2] == b"II" else ">"
@@ -48,7 +48,7 @@ def exif_orientation(blob: bytes) -> int:
     """The orientation in an EXIF block (a TIFF of its own), 1 where it is absent or damaged."""
     try:
         return valid_orientation(directory(blob).get(274, (1,)))
-    except (IndexError, struct.error, ImageError):
+    except (IndexError, struct.error, OverflowError, ImageError):
         return 1
 
 

@@ -2,7 +2,8 @@
 
 Each parser walks its format's structure in place, so that a claimed size is known before
 any memory is taken for it, and a file that was cut short is known without decoding it.
-Parsers let IndexError and struct.error pass: both mean that the file ends too early.
+Parsers let IndexError, struct.error and OverflowError (a place beyond all memory) pass: they mean
+that the file ends too early.
 """
 
 from __future__ import annotations

@@ -5,9 +5,7 @@ applied; CMYK, palettes, alpha (on white) and grey are converted, 16-bit is scal
 profiles go to sRGB; of an animation the first frame counts; JPEGs are decoded at a reduced
 scale only where at least twice the target size is left; the resize is antialiased.
 
-Every rejection is an `ImageError` with a code of this list, in our own words:
-zero_bytes, too_many_bytes, not_an_image, unsupported_format, truncated, bad_dimensions,
-too_many_pixels, corrupt. All functions may be called from several threads at once.
+Every rejection is an `ImageError` with a code of CODES, in our own words. All functions may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -40,6 +38,18 @@ if TYPE_CHECKING:
 
 DECODE_RECIPE = 1
 """Raise it with every change that moves a pixel; captioning with another recipe is refused."""
+
+CODES = {
+    "zero_bytes": "the file is empty",
+    "too_many_bytes": "the file is larger than `max_bytes`; it is not read",
+    "not_an_image": "the first bytes are those of no picture format",
+    "unsupported_format": "a picture format that is not read, or not without an extra",
+    "truncated": "the file ends before its end marker or claimed length",
+    "bad_dimensions": "a side of no pixels, or of more than a million",
+    "too_many_pixels": "the header claims more than `max_pixels`; nothing is decoded",
+    "corrupt": "the header or the pixels contradict themselves or cannot be decoded",
+}
+"""Why a picture is refused."""
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # libtiff prints every error to the process's stderr itself, beside reporting it; where Pillow
@@ -202,7 +212,7 @@ def _inspect(data: bytes, limits: Limits) -> tuple[str, Header]:
     name, parse = identify(data)
     try:
         header = parse(data)
-    except (IndexError, struct.error):
+    except (IndexError, struct.error, OverflowError):
         raise ImageError("truncated", f"the {name} file ends inside its header") from None
     _check_size(header.width, header.height, limits)
     if not header.complete:

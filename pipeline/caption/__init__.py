@@ -9,12 +9,10 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
@@ -38,6 +36,7 @@ from pipeline.caption.updates import Counts, Updates
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
+from pipeline.remote import Location
 
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
@@ -57,8 +56,8 @@ __all__ = [
 
 def caption(
     config: CaptionConfig,
-    archives: Sequence[Path],
-    table: Path,
+    archives: Sequence[Location],
+    table: Location,
     captioner: Captioner | Loader,
     *,
     refresh: bool = False,
@@ -124,7 +123,7 @@ def caption(
         names = {source.name for source in sources}
         planned = (unit for unit in kept.plan.units() if unit.source in names)
         noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
-        paths = {id(archive): os.fspath(path) for path, archive in opened.items()}
+        paths = {id(archive): str(path) for path, archive in opened.items()}
         updates = _run(
             kept,
             crew,
@@ -152,7 +151,7 @@ def caption(
     return report
 
 
-def rollback(table: Path) -> TableReport:
+def rollback(table: Location) -> TableReport:
     """Bring back the rows that the table's last refresh replaced.
 
     Rows that came since, and rows of pictures that changed since, stay as they are.

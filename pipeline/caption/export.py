@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO, Any, Literal
 
 import pyarrow as pa
@@ -15,13 +14,14 @@ from pyarrow import csv
 from pipeline.caption.schema import COLUMNS
 from pipeline.caption.table import Table
 from pipeline.errors import ConfigError
+from pipeline.remote import Location
 
 SAFE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 ASCII = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 
 
 def export(
-    directory: Path,
+    directory: Location,
     file: IO[bytes],
     to: Literal["csv", "jsonl"],
     columns: Sequence[str] | None = None,

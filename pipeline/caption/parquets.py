@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
@@ -39,22 +40,24 @@ class Parquet(Archive):
         self, file: ArchiveFile, files: Files, image: str | None = None, name: str | None = None
     ) -> None:
         self.file, self.files = file, files
-        try:
-            self._footer = read_footer(file)
-            self._handle = file.open()
-            self._parquet = pq.ParquetFile(
-                self._handle,
-                buffer_size=1 << 20,
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
-            schema = self._parquet.schema_arrow
-        except DAMAGE as error:
-            raise ArchiveError(
-                f"{file.name} is not a Parquet file that can be read ({type(error).__name__});"
-                " it may be cut short: write it again"
-            ) from None
-        self.columns: Columns = find_columns(file.name, schema, image, name)
+        with contextlib.ExitStack() as undo:
+            try:
+                self._footer = read_footer(file)
+                self._handle = undo.enter_context(file.open())
+                self._parquet = pq.ParquetFile(
+                    self._handle,
+                    buffer_size=1 << 20,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                )
+                schema = self._parquet.schema_arrow
+            except DAMAGE as error:
+                raise ArchiveError(
+                    f"{file.name} is not a Parquet file that can be read"
+                    f" ({type(error).__name__}); it may be cut short: write it again"
+                ) from None
+            self.columns: Columns = find_columns(file.name, schema, image, name)
+            undo.pop_all()
         self._groups = [0, *itertools.accumulate(group.rows for group in self._footer)]
         """The first row of each row group, and their end."""
         self._lock = threading.Lock()

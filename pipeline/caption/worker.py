@@ -15,7 +15,6 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from pipeline import errors
@@ -27,6 +26,7 @@ from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
 from pipeline.caption.unit import Step, Task, UnitCaptioner, read_ahead
 from pipeline.config import CaptionConfig
+from pipeline.remote import location
 
 
 class Worker:
@@ -96,7 +96,9 @@ class Worker:
 
     def _archive(self, source: str) -> Archive:
         if source not in self._opened:
-            self._opened[source] = open_archive(Path(self._paths[source]), reading=self._reading)
+            self._opened[source] = open_archive(
+                location(self._paths[source]), reading=self._reading
+            )
         self._opened.move_to_end(source)
         while len(self._opened) > self._most_open:
             self._opened.popitem(last=False)[1].close()
