@@ -205,7 +205,7 @@ class UnitCaptioner:
     ) -> Iterator[Picture]:
         """Every member's picture in order, up to two batches ahead of the caller."""
         waiting: deque[Future[Picture]] = deque()
-        window = 2 * self.config.batch_size + THREADS
+        window = read_ahead(self.config)
         for task in tasks:
             if task is None or task.careful:
                 while waiting:
@@ -330,6 +330,11 @@ class UnitCaptioner:
             recipe=self.marker.recipe,
             meta=picture.meta,
         )
+
+
+def read_ahead(config: CaptionConfig) -> int:
+    """Most pictures that are read before they are captioned."""
+    return 2 * config.batch_size + THREADS
 
 
 def threads() -> int:
