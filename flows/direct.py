@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline import storage
 from pipeline.config import Config, load_config
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+from pipeline.remote import Location
 
 if TYPE_CHECKING:
     from pipeline.caption.loader import Loader
@@ -91,20 +92,35 @@ def model_directory(ref: str, work: Path) -> Path:
     Raises:
         ModelNotFoundError: it names nothing; says what there is.
     """
-    if Path(ref).is_dir():
+    if ref and Path(ref).is_dir():
         return Path(ref).resolve()
-    from pipeline.predict import parse_ref
     from pipeline.tracking import Tracker
+    from pipeline.tracking.refs import parse_ref
 
     name, alias, version = parse_ref(ref)
     return Tracker(work).resolve(name, alias=alias, version=version).directory
 
 
+def promotion_records(settings: Config, work: Path) -> tuple[ShardSet, Checkpoint, ScoreCard]:
+    """What `promote` takes, of these settings.
+
+    Raises:
+        DataError: a stage before it was not run.
+    """
+    with uninterrupted():  # the stages' modules import torch
+        from pipeline.score import find_score_card
+        from pipeline.shard import find_shard_set
+        from pipeline.train import find_checkpoint
+    shard_set = find_shard_set(settings, work)
+    checkpoint = find_checkpoint(settings, work, shard_set)
+    return shard_set, checkpoint, find_score_card(settings, work, shard_set, checkpoint)
+
+
 def caption_archives(
     settings: Config,
     work: Path,
-    archives: list[Path],
-    table: Path | None = None,
+    archives: Sequence[Location],
+    table: Location | None = None,
     *,
     refresh: bool = False,
     prune: bool = False,
@@ -144,7 +160,7 @@ def captioner_loader(settings: Config, work: Path) -> Loader:
         )
 
 
-def table_marker(settings: Config, work: Path, table: Path) -> Marker:
+def table_marker(settings: Config, work: Path, table: Location) -> Marker:
     """What the rows would be made with that `caption_archives` would write.
 
     Raises:

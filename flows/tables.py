@@ -14,13 +14,14 @@ from flows import direct, report
 from flows.options import settings_options
 from pipeline import storage
 from pipeline.config import load_config
+from pipeline.remote import Location, location
 
-TABLE = click.argument("table", metavar="TABLE", type=click.Path(path_type=Path))
+TABLE = click.argument("table", metavar="TABLE", type=location)
 
 
 @click.command()
 @TABLE
-def verify(table: Path) -> None:
+def verify(table: Location) -> None:
     """Check that a table of captions is whole.
 
     Every picture is accounted for, once, and every part is as it was written.
@@ -44,7 +45,7 @@ def verify(table: Path) -> None:
 )
 @settings_options
 def stale(
-    table: Path, model: str | None, config: str | None, overrides: tuple[str, ...], work: Path
+    table: Location, model: str | None, config: str | None, overrides: tuple[str, ...], work: Path
 ) -> None:
     """Say how many captions another model would replace.
 
@@ -66,9 +67,7 @@ def stale(
 
 @click.command()
 @TABLE
-@click.option(
-    "--to", required=True, metavar="DIR", type=click.Path(path_type=Path), help="A new directory."
-)
+@click.option("--to", required=True, metavar="DIR", type=location, help="A new directory.")
 @click.option(
     "--rows",
     default=65_536,
@@ -77,7 +76,7 @@ def stale(
     type=click.IntRange(1, 1_000_000),
     help="Most rows a part.",
 )
-def compact(table: Path, to: Path, rows: int) -> None:
+def compact(table: Location, to: Location, rows: int) -> None:
     """Copy a table into one of larger parts.
 
     The same rows in the order of the plan: a caption table itself, which `verify` checks and
@@ -99,7 +98,9 @@ def compact(table: Path, to: Path, rows: int) -> None:
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="[default: standard output]"
 )
 @click.option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
-def export(table: Path, to: Literal["csv", "jsonl"], out: Path | None, columns: str | None) -> None:
+def export(
+    table: Location, to: Literal["csv", "jsonl"], out: Path | None, columns: str | None
+) -> None:
     """Write a table's rows as CSV or JSON lines.
 
     \b

@@ -23,10 +23,13 @@ from pipeline.config_model import (
     TransformConfig,
     WordTokenizerConfig,
 )
+from pipeline.config_promote import PromoteConfig
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
+from pipeline.config_retrain import RetrainConfig
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
+from pipeline.remote import Location, is_url, location
 
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"],
@@ -53,6 +56,11 @@ class ShardConfig(Strict):
         "header", description="header: header and end marker; decode: decode every picture."
     )
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    store: str | None = Field(
+        None,
+        description="A directory or s3://bucket/prefix that finished sets are copied to, and that "
+        "train and score read them from; none: the work directory alone.",
+    )
 
 
 class TrainConfig(Strict):
@@ -63,6 +71,11 @@ class TrainConfig(Strict):
     transform: TransformConfig = Field(default_factory=TransformConfig)
     tokenizer: TokenizerConfig = Field(default_factory=WordTokenizerConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    start: str | None = Field(
+        None,
+        description="A captioner's directory to go on from: its weights, and its tokenizer instead of "
+        "`tokenizer`; relative to `data_root`. `retrain.start` fills it in.",
+    )
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(
         32, ge=1, le=65_536, description="Pictures a step, of all ranks together."
@@ -217,19 +230,12 @@ class ScoreConfig(Strict):
     )
 
 
-class PromoteConfig(Strict):
-    """`promote`: a candidate into the registry, and the champion's chair if it is better."""
-
-    name: str = Field("captioner", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    min_gain: float = Field(
-        0.0, description="CIDEr (x100 scale) by which the candidate must be better."
-    )
-
-
 class CaptionConfig(Strict):
     """`caption`: an archive into a table of captions."""
 
-    model: str = Field("captioner@champion", description="NAME@alias, NAME/version or a directory.")
+    model: str = Field(
+        "captioner@champion", min_length=1, description="NAME@alias, NAME/version or a directory."
+    )
     unit_size: int = Field(256, ge=1, le=100_000, description="Pictures a unit (one Parquet part).")
     batch_size: int = Field(16, ge=1, le=4096)
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
@@ -242,6 +248,33 @@ class CaptionConfig(Strict):
     )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
+    image_column: str | None = Field(
+        None,
+        description="Parquet, JSON Lines: column of the pictures' bytes or paths; default: told by"
+        " name and type.",
+    )
+    name_column: str | None = Field(
+        None, description="Parquet with bytes: column of the members' names; default: likewise."
+    )
+    root: str | None = Field(
+        None,
+        description="Lists and columns of paths: relative paths start here, and nothing outside is"
+        " read; default: they start at the list and may lead anywhere.",
+    )
+
+    @model_validator(mode="after")
+    def _candidates_are_found_by_beams(self) -> Self:
+        if self.beam is not None:
+            self.check_beam(self.beam)
+        return self
+
+    def check_beam(self, beam: int) -> None:
+        """Raise ValueError where more candidates are wanted than `beam` beams can find."""
+        if self.candidates > beam:
+            raise ValueError(
+                f"candidates = {self.candidates}, but a beam of {beam} finds no more than {beam}; "
+                f"set beam = {self.candidates}"
+            )
 
 
 class DemoConfig(Strict):
@@ -275,11 +308,20 @@ class Config(Strict):
     train: TrainConfig = Field(default_factory=TrainConfig)
     score: ScoreConfig = Field(default_factory=ScoreConfig)
     promote: PromoteConfig = Field(default_factory=PromoteConfig)
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
     caption: CaptionConfig = Field(default_factory=CaptionConfig)
 
     def input_path(self, path: str) -> Path:
         """`path` as given if absolute (or from ~), else below `data_root`."""
         return Path(self.data_root).expanduser() / Path(path).expanduser()
+
+    def input_location(self, path: str) -> Location:
+        """`path` as `input_path` takes it, or the object storage that a URL names.
+
+        Raises:
+            ConfigError: a URL of another kind than s3://.
+        """
+        return location(path) if is_url(path) else self.input_path(path)
 
     def to_yaml(self) -> str:
         """The resolved settings as YAML that `load_config` reads back to an equal value."""

@@ -10,9 +10,11 @@
     │   └── ArchiveError            an archive that cannot be read or holds no pictures
     ├── ModelError              4   a model that cannot be found, loaded or used
     │   ├── WeightsError            tensors that do not fit the architecture
-    │   └── ModelNotFoundError      a model reference that names nothing
+    │   ├── ModelNotFoundError      a model reference that names nothing
+    │   └── AliasMovedError         an alias that somebody moved while it was being decided about
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
+    ├── StorageError            7   object storage that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
     ├── WorkerError             1   a captioning process that died again and again
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
@@ -76,6 +78,10 @@ class ModelNotFoundError(ModelError):
     """A model reference that names nothing, or a registry with no champion yet."""
 
 
+class AliasMovedError(ModelError):
+    """An alias that is not where a decision found it; nothing is changed."""
+
+
 class TableError(CaptionmillError):
     """A caption table that is not ours, was made with another model, or fails verification."""
 
@@ -86,6 +92,12 @@ class BusyError(CaptionmillError):
     """Another run holds the directory."""
 
     exit_code = 6
+
+
+class StorageError(CaptionmillError):
+    """Object storage that cannot be reached, lacks the bucket or refuses access; names the URL."""
+
+    exit_code = 7
 
 
 class RankError(CaptionmillError):

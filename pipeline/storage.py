@@ -1,7 +1,8 @@
 """Files that are whole or absent: atomic commits, digests, fingerprints and locks.
 
 Knows no stage. Data is committed before the marker that speaks of it, so a reader
-never sees half a file and a kill costs at most the unit in flight.
+never sees half a file and a kill costs at most the unit in flight. On object storage
+a commit is one PUT of the whole object.
 """
 
 from __future__ import annotations
@@ -10,25 +11,37 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import BusyError
+from pipeline.remote import Location, RemotePath
 
 TEMPORARY = ".tmp-"
 
 
-def commit(path: Path, content: bytes | str | Callable[[IO[bytes]], object]) -> None:
+Content = bytes | str | Callable[[IO[bytes]], object]
+"""Of a file: the bytes, the text (UTF-8), or a function that writes to a binary file."""
+
+
+def commit(path: Location, content: Content) -> None:
     """Write a whole file at `path`, or nothing: temporary file, flush to disk, rename.
 
-    `content` is the bytes, the text (UTF-8), or a function that writes to a binary file.
     Parent directories are made. An exception leaves `path` as it was.
     """
+    if isinstance(path, RemotePath):
+        from pipeline.remote.lock import require_held
+
+        data = _whole(content)
+        require_held(path)
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
@@ -48,7 +61,24 @@ def commit(path: Path, content: bytes | str | Callable[[IO[bytes]], object]) -> 
     _sync_directory(path.parent)
 
 
-def commit_json(path: Path, value: Any) -> None:
+def commit_copy(source: Path, path: Location) -> None:
+    """`commit` of a local file's content; to object storage a large one goes in parts."""
+    with open(source, "rb") as file:
+        if isinstance(path, RemotePath):
+            path.upload(file)
+        else:
+            commit(path, lambda out: shutil.copyfileobj(file, out, 1 << 20))
+
+
+def _whole(content: Content) -> bytes:
+    if callable(content):
+        file = io.BytesIO()
+        content(file)
+        return file.getvalue()
+    return content.encode() if isinstance(content, str) else content
+
+
+def commit_json(path: Location, value: Any) -> None:
     """`commit` of `value` as JSON, sorted and indented, the same bytes for the same value."""
     commit(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
@@ -81,8 +111,11 @@ def commit_directory(path: Path) -> Iterator[Path]:
     _sync_directory(path.parent)
 
 
-def remove(path: Path) -> None:
+def remove(path: Location) -> None:
     """Delete a file, if it is there, and flush that to disk."""
+    if isinstance(path, RemotePath):
+        path.unlink()
+        return
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_directory(path.parent)
@@ -96,13 +129,66 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Location) -> Any:
     """The JSON value in `path`; FileNotFoundError and json.JSONDecodeError pass through."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def remove_temporaries(directory: Path) -> None:
+def names(directory: Location) -> Iterator[tuple[str, int]]:
+    """Name and size in bytes of everything in `directory` that is no folder, in any order."""
+    if isinstance(directory, RemotePath):
+        yield from ((path.name, stat.st_size) for path, stat in directory.entries())
+        return
+    with os.scandir(directory) as entries:
+        yield from ((e.name, e.stat().st_size) for e in entries if not e.is_dir())
+
+
+def contents(directory: Location) -> Iterator[str]:
+    """Names of everything in `directory`, folders too; nothing if it is not there."""
+    if isinstance(directory, RemotePath):
+        start, last = len((directory / "").key) if directory.key else 0, ""
+        for path, _ in directory.entries(below=True):
+            name = path.key[start:].partition("/")[0]
+            if name != last:
+                yield name
+            last = name
+    elif directory.exists():
+        yield from os.listdir(directory)
+
+
+def matching(directory: Location, pattern: str) -> list[Location]:
+    """What lies directly in `directory` and has such a name, in order."""
+    if isinstance(directory, RemotePath):
+        return list(directory.glob(pattern))
+    return sorted(directory.glob(pattern))
+
+
+def is_within(path: Location, directory: Location) -> bool:
+    """Whether `path` is `directory` or lies in it, links resolved."""
+    if isinstance(path, Path) and isinstance(directory, Path):
+        return path.resolve().is_relative_to(directory.resolve())
+    return f"{path}/".startswith(f"{directory}/")
+
+
+def read_many(directory: Location, wanted: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files of these names that are in `directory`; others are passed over.
+
+    From object storage many come at once.
+    """
+    if isinstance(directory, RemotePath):
+        from pipeline.remote.spans import read_objects
+
+        yield from read_objects(directory, wanted)
+        return
+    for name in wanted:
+        with contextlib.suppress(FileNotFoundError):
+            yield name, (directory / name).read_bytes()
+
+
+def remove_temporaries(directory: Location) -> None:
     """Delete what killed commits left in `directory` (call it under the directory's `lock`)."""
+    if isinstance(directory, RemotePath):
+        return  # an object is there whole or not at all
     for path in directory.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -122,13 +208,29 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def break_lock(directory: Location) -> None:
+    """Free a prefix of object storage, whoever holds it; on local disk no lock outlives its owner."""
+    if isinstance(directory, RemotePath):
+        from pipeline.remote.lock import break_lock
+
+        break_lock(directory)
+
+
 @contextlib.contextmanager
-def lock(directory: Path) -> Iterator[None]:
+def lock(directory: Location) -> Iterator[None]:
     """Hold `directory` for one writer; released by the kernel however the process ends.
+
+    On object storage see `pipeline.remote.lock`.
 
     Raises:
         BusyError: another live process holds it.
     """
+    if isinstance(directory, RemotePath):
+        from pipeline.remote import lock as remote
+
+        with remote.lock(directory):
+            yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "a+") as file:
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -12,6 +15,8 @@ os.environ.pop("PREFECT_API_URL", None)
 
 import pytest
 import torch
+
+from pipeline.remote import RemotePath
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,3 +74,63 @@ def save_captioner() -> Callable[..., Path]:
         return directory
 
     return save
+
+
+class StoreServer:
+    """A process that speaks S3 on loopback; it may be killed and started again, empty."""
+
+    script = Path(__file__).parent / "remote" / "store_server.py"
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(self.script), str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def _store_server() -> Iterator[StoreServer]:
+    server = StoreServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_server(_store_server: StoreServer, monkeypatch: pytest.MonkeyPatch) -> StoreServer:
+    """A server that speaks S3, with the environment that leads to it."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _store_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    return _store_server
+
+
+@pytest.fixture
+def bucket(s3_server: StoreServer) -> RemotePath:
+    """A new and empty bucket."""
+    from pipeline.remote import s3
+
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3._call("create_bucket", name, "")
+    return RemotePath(name)

@@ -9,17 +9,15 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
-from pipeline.caption.archives import name_sources, open_archives
+from pipeline.caption.archives import Reading, name_sources, open_archives
 from pipeline.caption.attempts import AttemptsDirectory
 from pipeline.caption.changes import Noted, note
 from pipeline.caption.compact import compact
@@ -38,6 +36,7 @@ from pipeline.caption.updates import Counts, Updates
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
+from pipeline.remote import Location
 
 if TYPE_CHECKING:
     from pipeline.config import CaptionConfig
@@ -57,8 +56,8 @@ __all__ = [
 
 def caption(
     config: CaptionConfig,
-    archives: Sequence[Path],
-    table: Path,
+    archives: Sequence[Location],
+    table: Location,
     captioner: Captioner | Loader,
     *,
     refresh: bool = False,
@@ -94,13 +93,16 @@ def caption(
     """
     started, began = datetime.now(UTC), time.monotonic()
     kept = Table(table)
-    kept.exists()
+    new = not kept.exists()
     with contextlib.ExitStack() as stack:
-        opened = open_archives(archives, exclude=table)
+        opened = open_archives(archives, table, Reading.of(config))
         for archive in opened.values():
             stack.callback(archive.close)
-        stack.enter_context(storage.lock(table))
         crew = stack.enter_context(engine(config, captioner))
+        if new:
+            crew.marker()  # what cannot work leaves no directory behind
+        # A second run on a table is refused before it loads the model.
+        stack.enter_context(storage.lock(table))
         marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()
@@ -121,7 +123,7 @@ def caption(
         names = {source.name for source in sources}
         planned = (unit for unit in kept.plan.units() if unit.source in names)
         noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
-        paths = {id(archive): os.fspath(path) for path, archive in opened.items()}
+        paths = {id(archive): str(path) for path, archive in opened.items()}
         updates = _run(
             kept,
             crew,
@@ -142,15 +144,14 @@ def caption(
             seconds=time.monotonic() - began,
             captioned_now=updates.captioned,
         )
-        seconds = crew.stages.report()
-        slowest = bottleneck(seconds, crew.threads)
-        report = report.model_copy(update={"bottleneck": slowest, "stage_seconds": seconds})
+        if updates.made:
+            report = report.model_copy(update=_where_time_went(crew))
         _tell(report, relisted, noted, updates.counts)
         save_report(kept, report, started, changed=bool(updates.made))
     return report
 
 
-def rollback(table: Path) -> TableReport:
+def rollback(table: Location) -> TableReport:
     """Bring back the rows that the table's last refresh replaced.
 
     Rows that came since, and rows of pictures that changed since, stay as they are.
@@ -232,6 +233,12 @@ def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit
     return Unit(unit.id, unit.source, members)
 
 
+def _where_time_went(crew: Engine) -> dict[str, Any]:
+    seconds = crew.stages.report()
+    slowest = bottleneck(seconds, crew.threads)
+    return {"engine": crew.name, "stage_seconds": seconds, "bottleneck": slowest}
+
+
 class _Watch:
     """The line of progress: what is done, how much of it failed, and what the run waits for."""
 
@@ -260,7 +267,7 @@ class _Watch:
                 self._progress.close(self._note())
 
     def _note(self) -> str:
-        slowest = bottleneck(self._crew.stages.report(), self._crew.threads)
+        slowest = _where_time_went(self._crew)["bottleneck"]
         waits = f"  bottleneck {slowest}" if slowest is not None else ""
         return f"{self._failed:,} failed{waits}"
 

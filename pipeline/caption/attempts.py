@@ -9,7 +9,6 @@ that somebody killed, which may have been the kernel out of memory, or a person 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +17,7 @@ from pipeline.caption.plan import Unit
 from pipeline.caption.unit import Killer, Step, Task
 from pipeline.errors import WorkerError
 from pipeline.records import Record
+from pipeline.remote import Location
 
 TRIES = 3
 TRIES_KILLED = 6
@@ -104,7 +104,7 @@ class Attempts(Record):
 class AttemptsDirectory:
     """TABLE/_attempts; under the table's lock only."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Location) -> None:
         self.directory = directory
         self._known = {path.stem for path in directory.glob("*.json")}
         self._met: set[str] = set()
@@ -132,5 +132,5 @@ class AttemptsDirectory:
             self._path(unit).unlink(missing_ok=True)
             self._known.discard(unit)
 
-    def _path(self, unit: str) -> Path:
+    def _path(self, unit: str) -> Location:
         return self.directory / f"{unit}.json"

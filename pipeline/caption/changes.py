@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.caption.members import Member, key_digest
 from pipeline.caption.plan import (
     CHUNK,
@@ -27,6 +27,7 @@ from pipeline.caption.plan import (
     members_of,
     read_file,
 )
+from pipeline.remote import Location
 
 DELETED = -2
 """Stands where the hash of a listed member's content would."""
@@ -68,7 +69,7 @@ class History:
 class Changes:
     """The log's directory; call `append` under the table's lock only."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Location) -> None:
         self.directory = directory
         self._history: tuple[int, History] | None = None
 
@@ -104,9 +105,9 @@ class Changes:
         table = member_table(units, members).append_column("state", pa.array(states, pa.string()))
         commit_file(self.directory / f"{len(self.files()) + 1:06d}.parquet", table)
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[Location]:
         """The log's files, oldest first."""
-        return sorted(self.directory.glob("*.parquet"))
+        return storage.matching(self.directory, "*.parquet")
 
     def _read(self) -> Iterator[Change]:
         for edition, path in enumerate(self.files(), 1):

@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from pipeline.caption.table import Receipt, Table, read_part
 from pipeline.errors import TableError
 from pipeline.progress import Progress
 from pipeline.records import Record, TableReport
+from pipeline.remote import Location
 
 ROWS = ROW_GROUP
 """Rows a part, if nobody says otherwise."""
@@ -46,7 +46,7 @@ class _Known(NamedTuple):
     deleted: bool
 
 
-def compact(directory: Path, to: Path, rows: int = ROWS) -> TableReport:
+def compact(directory: Location, to: Location, rows: int = ROWS) -> TableReport:
     """Write the rows of a finished table into the directory `to`, a table with parts of `rows`.
 
     A part holds rows of one archive. What the table keeps beside them (the plan, marks, what
@@ -61,7 +61,7 @@ def compact(directory: Path, to: Path, rows: int = ROWS) -> TableReport:
     started = datetime.now(UTC)
     table, target = Table(directory), Table(to)
     table.require()
-    if to.resolve().is_relative_to(directory.resolve()):
+    if storage.is_within(to, directory):
         raise TableError(f"--to {to} lies in the table itself; give another directory")
     receipts = _receipts(table)
     origin = Origin(content=_content(table, receipts), rows=rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO, Any, Literal
 
 import pyarrow as pa
@@ -15,12 +14,13 @@ from pyarrow import csv
 from pipeline.caption.schema import COLUMNS
 from pipeline.caption.table import Table
 from pipeline.errors import ConfigError
+from pipeline.remote import Location
 
 JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def export(
-    directory: Path,
+    directory: Location,
     file: IO[bytes],
     to: Literal["csv", "jsonl"],
     columns: Sequence[str] | None = None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.caption.files import read_regular, unreadable
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason, text_name
 from pipeline.errors import ArchiveError, ImageError
 
@@ -96,27 +96,9 @@ class Folder(Archive):
                 path = os.path.realpath(path)
                 if not self._inside(path):
                     raise ImageError("unreadable_file", "the file is now a link out of the folder")
-            # Not blocking, in case the name is a pipe by now.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise ImageError("unreadable_file", "the name is no longer that of a file")
-                if status.st_size > most:
-                    raise too_many_bytes(status.st_size, most)
-                data = file.read(most + 1)
         except OSError as error:
-            raise ImageError("unreadable_file", _explain(error)) from None
-        if len(data) > most:
-            raise too_many_bytes(len(data), most)
-        return data
-
-
-def too_many_bytes(size: int, most: int) -> ImageError:
-    """The error of a member that is larger than `most`."""
-    return ImageError(
-        "too_many_bytes", f"{size:,} bytes; at most {most:,} are read (caption.max_bytes)"
-    )
+            raise unreadable(error) from None
+        return read_regular(path, most)
 
 
 def _kind(entry: os.DirEntry[bytes]) -> bytes:
@@ -142,9 +124,3 @@ def _named(
     occurrence = occurrences.next(name) if "%" in name else 0
     reason = reason or (None if code else skip_reason(name))
     return Member(name, occurrence, size, modified, reason=reason, code=code, raw=raw)
-
-
-def _explain(error: OSError) -> str:
-    if error.errno == errno.ENOENT:
-        return "the file is gone since it was listed"
-    return f"the file cannot be read ({errno.errorcode.get(error.errno or 0, 'unknown error')})"

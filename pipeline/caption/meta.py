@@ -25,8 +25,8 @@ def combine(found: Mapping[str, bytes | str]) -> str | None:
         return content.decode().strip()
     own = values.get("json")
     if "txt" in values and isinstance(own, dict) and "txt" not in own:
-        return _dump({**own, "txt": values["txt"]})
-    return _dump(own if set(values) == {"json"} else values)
+        return dump({**own, "txt": values["txt"]})
+    return dump(own if set(values) == {"json"} else values)
 
 
 def _value(kind: str, content: bytes | str) -> Any:
@@ -50,7 +50,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _dump(value: Any) -> str:
+def dump(value: Any) -> str:
+    """JSON text, compact, that is always UTF-8."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate can be written in JSON, but only as an escape.
     return text if text.isascii() or _encodes(text) else json.dumps(value, separators=(",", ":"))

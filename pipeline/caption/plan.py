@@ -22,6 +22,7 @@ from pipeline import storage
 from pipeline.caption.archives import Source
 from pipeline.caption.members import Member, Sidecar, key_digest
 from pipeline.errors import TableError
+from pipeline.remote import Location
 
 PRUNED = -1
 """The content of a member whose row was removed; no hash is -1."""
@@ -106,7 +107,7 @@ class Relisted:
 class Plan:
     """The plan's directory; call `extend` under the table's lock only."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Location) -> None:
         self.directory = directory
 
     def sources(self) -> dict[str, str]:
@@ -238,8 +239,8 @@ class Plan:
         commit_file(self.directory / f"{len(self._files()):06d}.parquet", table)
         return ordinal
 
-    def _files(self) -> list[Path]:
-        return sorted(self.directory.glob("*.parquet"))
+    def _files(self) -> list[Location]:
+        return storage.matching(self.directory, "*.parquet")
 
 
 def member_table(units: list[str], members: list[Member]) -> pa.Table:
@@ -250,7 +251,7 @@ def member_table(units: list[str], members: list[Member]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
-def commit_file(path: Path, table: pa.Table) -> None:
+def commit_file(path: Location, table: pa.Table) -> None:
     """Commit a Parquet file that `read_file` reads."""
     file = io.BytesIO()
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -285,27 +286,31 @@ def members_of(table: pa.Table) -> list[Member]:
     return [Member(*cells) for cells in zip(*columns, strict=True)]
 
 
-def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_file(path: Location, columns: list[str] | None = None) -> pa.Table:
     """What `commit_file` wrote, its pages' check sums verified.
 
     Raises:
         TableError: it is damaged.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(_file(path), page_checksum_verification=True) as file:
             return file.read(columns)
     except (OSError, pa.ArrowException):
         raise _damaged(path) from None
 
 
-def _read_schema(path: Path) -> pa.Schema:
+def _read_schema(path: Location) -> pa.Schema:
     try:
-        return pq.read_schema(path)
+        return pq.read_schema(_file(path))
     except (OSError, pa.ArrowException):
         raise _damaged(path) from None
 
 
-def _damaged(path: Path) -> TableError:
+def _file(path: Location) -> Any:
+    return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+
+
+def _damaged(path: Location) -> TableError:
     return TableError(
         f"the plan file {path} is damaged, and with it the table's account;"
         " caption into another --table directory"

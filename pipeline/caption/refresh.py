@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -21,6 +20,7 @@ from pipeline.caption.schema import Row, part_rows, part_table
 from pipeline.caption.table import Receipt, Table, read_part
 from pipeline.errors import TableError
 from pipeline.records import Record
+from pipeline.remote import Location
 
 
 class RefreshState(Record):
@@ -55,7 +55,7 @@ class Refresh:
         other = state is not None and state.recipe != self.target.recipe
         if (finished and other) or (state is not None and state.state == "clearing"):
             self._save("clearing")
-            for path in sorted(self.table.previous.glob("part-*.parquet")):
+            for path in storage.matching(self.table.previous, "part-*.parquet"):
                 storage.remove(path)
         if state is None or state.state != "running" or other:
             self._save("running")
@@ -87,12 +87,12 @@ def stale_rows(receipt: Receipt, stale: set[str]) -> int:
     return sum(receipt.recipes.get(r, 0) - receipt.deleted.get(r, 0) for r in stale)
 
 
-def previous_part(table: Table, unit: str) -> Path:
+def previous_part(table: Table, unit: str) -> Location:
     """Where a unit's part is kept."""
     return table.previous / table.part(unit).name
 
 
-def _state_path(table: Table) -> Path:
+def _state_path(table: Table) -> Location:
     return table.previous / "_refresh.json"
 
 
@@ -130,7 +130,7 @@ def roll_back(table: Table) -> int:
     rolling = state.model_copy(update={"state": "rolling back"})
     if state != rolling:
         rolling.save(_state_path(table))
-    kept = sorted(table.previous.glob("part-*.parquet"))
+    kept = storage.matching(table.previous, "part-*.parquet")
     for path in kept:
         unit = path.stem.removeprefix("part-")
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.caption.account import last_rate
 from pipeline.caption.marker import Marker
 from pipeline.caption.table import Table
+from pipeline.remote import Location
 
 
 class Group(NamedTuple):
@@ -25,7 +25,7 @@ class Group(NamedTuple):
 class Staleness(NamedTuple):
     """A table beside a model and settings."""
 
-    table: Path
+    table: Location
     target: Marker
     groups: list[Group]
     """Most rows first."""
@@ -45,7 +45,7 @@ class Staleness(NamedTuple):
         return None if self.rate is None else self.rows / self.rate / 3600
 
 
-def staleness(directory: Path, target: Marker) -> Staleness:
+def staleness(directory: Location, target: Marker) -> Staleness:
     """How many rows of a table are stale beside `target`; from the receipts alone.
 
     Raises:

@@ -15,12 +15,11 @@ and never removed, so that who reads `TABLE/*.parquet` finds every key, once, at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +33,7 @@ from pipeline.caption.plan import Plan, Unit
 from pipeline.caption.schema import SCHEMA, part_bytes
 from pipeline.errors import TableError
 from pipeline.records import Record
+from pipeline.remote import Location
 
 WITHDRAWN = -1
 """The size of a part that a receipt no longer speaks of."""
@@ -68,7 +68,7 @@ class Receipt(Record):
 class Table:
     """Paths and commits below one directory; knows no archive and no model."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Location) -> None:
         self.directory = directory
         self.plan = Plan(directory / "_plan")
         self.changes = Changes(directory / "_changes")
@@ -77,11 +77,11 @@ class Table:
         self.previous = directory / "_previous"
         self.report = directory / "_report.json"
 
-    def part(self, unit: str) -> Path:
+    def part(self, unit: str) -> Location:
         """The part of a unit; it exists only whole."""
         return self.directory / f"part-{unit}.parquet"
 
-    def receipt(self, unit: str) -> Path:
+    def receipt(self, unit: str) -> Location:
         """The receipt of a unit."""
         return self.receipts / f"{unit}.json"
 
@@ -121,7 +121,7 @@ class Table:
                 f"{self.directory} is not a caption table; `captionmill caption` makes one"
             )
 
-    def _unreadable(self, path: Path) -> TableError:
+    def _unreadable(self, path: Location) -> TableError:
         return TableError(f"{path} is not readable by this version; use another --table directory")
 
     def _require_empty(self) -> None:
@@ -129,7 +129,7 @@ class Table:
             return
         # A first run that was killed early leaves its lock and a temporary file.
         ours = (".lock", storage.TEMPORARY)
-        foreign = sorted(n for n in os.listdir(self.directory) if not n.startswith(ours))
+        foreign = sorted(n for n in storage.contents(self.directory) if not n.startswith(ours))
         if foreign:
             raise TableError(
                 f"{self.directory} is not a caption table: it holds {', '.join(foreign[:3])}"
@@ -144,7 +144,7 @@ class Table:
             TableError: a file of `_recipes/` is damaged.
         """
         found = {}
-        for path in sorted(self.recipes.glob("*.json")):
+        for path in storage.matching(self.recipes, "*.json"):
             try:
                 found[path.stem] = Marker.load(path)
             except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
@@ -200,7 +200,7 @@ class Table:
         """Commit a unit's part, in place of the one that may be there, then its receipt."""
         content = part_bytes(part)
         path = self.part(unit)
-        if not path.exists() or path.read_bytes() != content:
+        if dict(storage.read_many(self.directory, [path.name])) != {path.name: content}:
             self._withdraw(unit)
             storage.commit(path, content)
         return self._acknowledge(unit, content, part, edition)
@@ -246,6 +246,14 @@ class Table:
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, ValidationError):
             return None
 
+    def _told(self, units: Iterable[str]) -> dict[str, Receipt]:
+        """The receipts of these units that there are and that can be read."""
+        found = {}
+        for name, content in storage.read_many(self.receipts, (f"{unit}.json" for unit in units)):
+            with contextlib.suppress(ValueError):
+                found[name.removesuffix(".json")] = Receipt.model_validate(json.loads(content))
+        return found
+
     def finished(self) -> dict[str, Receipt]:
         """Receipts of the units whose parts are there, by unit; call it under the lock.
 
@@ -254,16 +262,18 @@ class Table:
         """
         found: dict[str, Receipt] = {}
         orphans: dict[str, int] = {}
-        with os.scandir(self.directory) as entries:
-            for entry in entries:
-                if not entry.name.startswith("part-") or not entry.name.endswith(".parquet"):
-                    continue
-                unit = entry.name.removeprefix("part-").removesuffix(".parquet")
-                receipt = self.load_receipt(unit)
-                if receipt is None or receipt.bytes == WITHDRAWN:
-                    orphans[unit] = receipt.edition if receipt else 0
-                elif receipt.bytes == entry.stat().st_size:
-                    found[unit] = receipt
+        sizes = {
+            name.removeprefix("part-").removesuffix(".parquet"): size
+            for name, size in storage.names(self.directory)
+            if name.startswith("part-") and name.endswith(".parquet")
+        }
+        told = self._told(sizes)
+        for unit, size in sizes.items():
+            receipt = told.get(unit)
+            if receipt is None or receipt.bytes == WITHDRAWN:
+                orphans[unit] = receipt.edition if receipt else 0
+            elif receipt.bytes == size:
+                found[unit] = receipt
         for planned in self.plan.units() if orphans else ():
             if planned.id in orphans:
                 rebuilt = self._rebuild(planned, orphans[planned.id])

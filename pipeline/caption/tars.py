@@ -1,18 +1,14 @@
-"""A tar as an archive: plain, gzipped or WebDataset, read in place and never extracted."""
+"""A tar as an archive: plain, compressed or WebDataset, read in place and never extracted."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import stat
-import tarfile
 import threading
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, cast
+from contextlib import closing
+from pathlib import PurePath
+from typing import BinaryIO
 
-from pipeline.caption.folder import too_many_bytes
+from pipeline.caption.files import ArchiveFile, too_many_bytes
 from pipeline.caption.members import (
     EXTENSIONS,
     Archive,
@@ -23,14 +19,15 @@ from pipeline.caption.members import (
     text_name,
 )
 from pipeline.caption.meta import META_BYTES, combine
+from pipeline.caption.tar_headers import BLOCK, Entry, is_header, walk
+from pipeline.caption.unpack import DAMAGE, Unpacked, is_packed
+from pipeline.caption.unpack import EXTENSIONS as PACKED
 from pipeline.errors import ArchiveError, ImageError
 
-# What the standard library raises over hostile or damaged tar headers and gzip streams.
-_DAMAGE = (
-    *(tarfile.TarError, EOFError, OSError, zlib.error),
-    *(ValueError, OverflowError, RecursionError, MemoryError),
-)
 SIDECARS = ("json", "txt")
+MOST_IN_SAMPLE = 1000
+"""Members of one key that are held to pair them; a tar may give all its members one key."""
+_NAMES = (".tgz", ".tbz2", ".txz", ".tzst")
 
 
 class Tar(Archive):
@@ -42,42 +39,46 @@ class Tar(Archive):
 
     kind = "tar"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open(path, "rb") as file:
-            self.sequential = file.read(2) == b"\x1f\x8b"
+    def __init__(self, file: ArchiveFile) -> None:
+        self.file = file
+        self.sequential = is_packed(file.head(8))
         self._lock = threading.Lock()
-        self._stream: IO[bytes] | None = None
-        self._descriptor = -1
+        self._stream: Unpacked | None = None
         self._last: tuple[Sidecar, bytes | str] | None = None
 
     def members(self) -> Iterator[Member]:
-        """One pass over the headers; a gzipped tar is decompressed for it."""
+        """One pass over the headers; a compressed tar is unpacked for it."""
         occurrences = Occurrences()
         sample: list[Member] = []
         key = None
         for member in self._headers():
-            if _key(member.name) != key:
+            if _key(member.name) != key or len(sample) == MOST_IN_SAMPLE:
                 yield from _numbered(_paired(sample), occurrences)
                 sample, key = [], _key(member.name)
             sample.append(member)
         yield from _numbered(_paired(sample), occurrences)
 
     def _headers(self) -> Iterator[Member]:
-        with self._open() as stream:
+        with closing(self._open()) as stream:
+            first = True
             try:
-                yield from _walk(stream)
-            except _DAMAGE as error:
-                # The first header already: a gzip that is no tar, or a file of another kind.
-                raise ArchiveError(
-                    f"{self.path} is not a tar that can be read ({type(error).__name__});"
-                    " check it with `tar tf`"
-                ) from None
+                for entry in walk(stream):
+                    first = False
+                    if entry is None:
+                        yield Member("", code="damaged_archive")
+                    elif not entry.directory:
+                        yield _member(entry)
+            except DAMAGE as error:
+                if first:
+                    raise ArchiveError(
+                        f"{self.file.name} is not a tar that can be read"
+                        f" ({type(error).__name__}); check it with `tar tf`"
+                    ) from None
+                # A compressed stream that ends or goes wild: what follows cannot be known.
+                yield Member("", code="damaged_archive")
 
-    def _open(self) -> IO[bytes]:
-        if self.sequential:
-            return cast("IO[bytes]", gzip.open(self.path, "rb"))
-        return open(self.path, "rb")
+    def _open(self) -> BinaryIO | Unpacked:
+        return Unpacked(self.file) if self.sequential else self.file.open()
 
     def read(self, member: Member, most: int) -> bytes:
         """The member's bytes, from where the listing found them."""
@@ -85,7 +86,7 @@ class Tar(Archive):
             raise too_many_bytes(member.size, most)
         try:
             data = self._bytes(member.offset, member.size)
-        except _DAMAGE:
+        except DAMAGE:
             raise ImageError("unreadable_member", "the archive cannot be read here") from None
         if len(data) < member.size:
             raise ImageError(
@@ -98,18 +99,15 @@ class Tar(Archive):
         if self.sequential:
             with self._lock:
                 if self._stream is None:
-                    self._stream = self._open()
+                    self._stream = Unpacked(self.file)
                 try:
                     self._stream.seek(offset)
                     return self._stream.read(size)
-                except _DAMAGE:
+                except DAMAGE:
                     self._stream.close()
                     self._stream = None
                     raise
-        with self._lock:
-            if self._descriptor < 0:
-                self._descriptor = os.open(self.path, os.O_RDONLY)
-        return os.pread(self._descriptor, size, offset)
+        return self.file.at(offset, size)
 
     def meta(self, member: Member) -> str | None:
         """The sample's `.json` and `.txt` as JSON text."""
@@ -117,7 +115,7 @@ class Tar(Archive):
 
     def _sidecar(self, sidecar: Sidecar) -> bytes | str:
         # The last one is kept: the pictures of a sample share it, and going back in a
-        # gzipped tar means starting over.
+        # compressed tar means starting over.
         if self._last is not None and self._last[0] == sidecar:
             return self._last[1]
         content: bytes | str
@@ -126,7 +124,7 @@ class Tar(Archive):
         else:
             try:
                 content = self._bytes(sidecar.offset, sidecar.size)
-            except _DAMAGE:
+            except DAMAGE:
                 content = "unreadable_member"
         self._last = (sidecar, content)
         return content
@@ -137,57 +135,18 @@ class Tar(Archive):
             if self._stream is not None:
                 self._stream.close()
                 self._stream = None
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        self.file.close()
 
 
-def _walk(stream: IO[bytes]) -> Iterator[Member]:
-    """Members from headers alone; damage after the first header is the last member."""
-    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-        try:
-            last = -1
-            while (entry := tar.next()) is not None:
-                # A header may claim a negative size, which would list in circles.
-                if not last < entry.offset_data <= tar.offset < 1 << 62:
-                    raise tarfile.ReadError
-                last = entry.offset_data
-                # tarfile would keep every header it has seen.
-                vars(tar)["members"].clear()
-                if not entry.isdir():
-                    yield _member(entry)
-            whole = _ends_here(stream, tar.offset)
-        except _DAMAGE:
-            whole = False
-    if not whole:
-        yield Member("", code="damaged_archive")
-
-
-def _member(entry: tarfile.TarInfo) -> Member:
-    raw = entry.name.encode("utf-8", "surrogateescape")
-    name = text_name(raw)
-    modified = int(entry.mtime * 1e9) if 0 <= entry.mtime < 1e10 else 0
-    where = (entry.size, modified, entry.offset_data)
-    if not entry.isreg():
+def _member(entry: Entry) -> Member:
+    name = text_name(entry.name)
+    where = (entry.size, entry.modified, entry.offset)
+    if not entry.regular:
         return Member(name, 0, *where, reason="not_a_regular_file")
     reason = skip_reason(name)
     # A sparse file's bytes are not what lies in the tar.
-    code = "unreadable_member" if reason is None and entry.issparse() else None
+    code = "unreadable_member" if reason is None and entry.sparse else None
     return Member(name, 0, *where, reason=reason, code=code)
-
-
-def _ends_here(stream: IO[bytes], offset: int) -> bool:
-    """Whether a tar whose last member ends at `offset` is over: a block of zeros, and only zeros.
-
-    Without its end marker a tar may have been cut between two members, which nothing else tells.
-    """
-    stream.seek(offset)
-    zeros = 0
-    while block := stream.read(1 << 20):
-        if block.strip(b"\0"):
-            return False
-        zeros += len(block)
-    return zeros >= tarfile.BLOCKSIZE
 
 
 def _key(name: str) -> str:
@@ -247,16 +206,16 @@ def _extension(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[2].lower()
 
 
-def is_tar(path: Path) -> bool:
-    """Whether the file is a tar, plain or gzipped, by its content and else by its name."""
-    with open(path, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return False
-        head = file.read(512)
-    if head[:2] == b"\x1f\x8b":
+def is_tar(file: ArchiveFile) -> bool:
+    """Whether the file is a tar, plain or compressed, by its content and else by its name."""
+    name = PurePath(file.name.lower())
+    extensions = "".join(name.suffixes[-2:])
+    named = name.suffix in (".tar", *_NAMES) or extensions in [f".tar{end}" for end in PACKED]
+    head = file.head(BLOCK)
+    if is_packed(head):
         try:
-            with gzip.open(path, "rb") as stream:
-                head = stream.read(512)
-        except _DAMAGE:
-            return path.name.lower().endswith((".tar.gz", ".tgz"))
-    return head[257:262] == b"ustar" or path.name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+            with closing(Unpacked(file)) as stream:
+                head = stream.read(BLOCK)
+        except DAMAGE:
+            return named
+    return named or is_header(head)

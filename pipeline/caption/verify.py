@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
+from pipeline import storage
 from pipeline.caption.account import account, main_marker, report_problems
 from pipeline.caption.members import key_digest
 from pipeline.caption.plan import Unit
 from pipeline.caption.table import Receipt, Table, count, part_keys, read_part
 from pipeline.errors import TableError
 from pipeline.records import TableReport
+from pipeline.remote import Location
 
 SHOWN = 10
 """Most problems that an error lists."""
 
 
-def verify(directory: Path) -> TableReport:
+def verify(directory: Location) -> TableReport:
     """Check that every planned unit's part is whole, that no key occurs twice, and the balance.
 
     Changes nothing. A table that is being written is reported as unfinished.
@@ -55,7 +56,7 @@ def verify(directory: Path) -> TableReport:
     return report
 
 
-def _error(directory: Path, problems: list[str]) -> TableError:
+def _error(directory: Location, problems: list[str]) -> TableError:
     more = f"\n  and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
     listed = "\n  ".join(problems[:SHOWN])
     return TableError(
@@ -112,9 +113,9 @@ def _check_part(
 def _strangers(table: Table) -> Iterator[str]:
     """Files that the glob `TABLE/*.parquet` finds, or receipts, of no planned unit."""
     planned = {unit for unit, _, _ in table.plan.unit_rows()}
-    for path in sorted(table.directory.glob("*.parquet")):
+    for path in storage.matching(table.directory, "*.parquet"):
         if path.name.removeprefix("part-").removesuffix(".parquet") not in planned:
             yield f"{path.name} belongs to no planned unit"
-    for path in sorted(table.receipts.glob("*.json")):
+    for path in storage.matching(table.receipts, "*.json"):
         if path.stem not in planned:
             yield f"the receipt {path.name} belongs to no planned unit"

@@ -14,18 +14,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from pipeline import errors
 from pipeline.caption import wire
-from pipeline.caption.archives import open_archive
+from pipeline.caption.archives import Reading, open_archive
 from pipeline.caption.copies import Place
 from pipeline.caption.loader import Loader
 from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
 from pipeline.caption.unit import Step, Task, UnitCaptioner
 from pipeline.config import CaptionConfig
+from pipeline.remote import location
 
 
 class Worker:
@@ -38,6 +38,7 @@ class Worker:
         self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
         self._paths: dict[str, str] = {}
         self._opened: dict[str, Archive] = {}
+        self._reading = Reading()
 
     def work(self) -> None:
         """Load the captioner, say so, and caption until the other side goes."""
@@ -45,6 +46,7 @@ class Worker:
         if start is None:
             return
         config = CaptionConfig.model_validate(start.head["config"])
+        self._reading = Reading.of(config)
         captioner = Loader.model_validate(start.head["loader"]).load()
         marker = describe(config, captioner)
         self._send("ready", {"marker": marker.model_dump(mode="json")})
@@ -89,7 +91,9 @@ class Worker:
 
     def _archive(self, source: str) -> Archive:
         if source not in self._opened:
-            self._opened[source] = open_archive(Path(self._paths[source]))
+            self._opened[source] = open_archive(
+                location(self._paths[source]), reading=self._reading
+            )
         return self._opened[source]
 
     def _ask(self, unit: str, start: int, digests: Sequence[str | None]) -> list[Place | None]:

@@ -23,7 +23,7 @@ from pipeline.shard.bad import Tally
 from pipeline.shard.locate import Located
 from pipeline.shard.seen import Seen
 from pipeline.shard.tar import TarPlan, write_tar
-from pipeline.shards import FORMAT, Tar, read_index
+from pipeline.shard_tars import FORMAT, Tar, read_index
 
 WORKERS = max(2, min(8, os.cpu_count() or 2))
 """Tars written at once; reading, hashing and writing leave Python's lock."""

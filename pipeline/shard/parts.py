@@ -12,7 +12,7 @@ from pipeline.progress import say
 from pipeline.shard.locate import Located
 from pipeline.shard.part import WORKERS
 from pipeline.shard.seen import Seen, hash_files
-from pipeline.shards import Member, Tar, read_index, read_part
+from pipeline.shard_tars import Member, Tar, read_index, read_part
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import DataError, ShardError
 from pipeline.progress import say
 from pipeline.records import ShardSet
+from pipeline.remote import Location
 from pipeline.shard.bad import Tally
 from pipeline.shard.locate import Located, locate
 from pipeline.shard.part import part_name, plan_part, write_part
 from pipeline.shard.parts import Part, current_parts, remove_unfinished, unlisted_parts
+from pipeline.shard.publish import find_record, publish
 from pipeline.shard.seen import Seen
 from pipeline.shard.sources import Picture, read_sources
 from pipeline.shard.unpack import unpack
-from pipeline.shards import FORMAT, Tar, read_manifest, read_part, split_fingerprint
+from pipeline.shard_tars import FORMAT, Tar, read_manifest, read_part, split_fingerprint
 
 RECIPE = 1
 """Raise it with every change that makes other bytes of the same input."""
@@ -32,16 +32,19 @@ def shard(config: Config, work: Path) -> ShardSet:
     part; a part stays as it is until one of its samples changes or vanishes, and is then
     left out of the set, its remaining samples going into the new part. Run again with
     nothing new, no picture is read. Killed, it goes on behind the last finished tar.
+    With `shard.store` the finished set is copied there, and is the one that is returned.
 
     Raises:
         ConfigError, AnnotationError, DataError: see `read_sources`.
         BadImagesError: too many unusable pictures; only their report is written.
         BusyError: another run is writing this set.
+        StorageError: `shard.store` cannot be reached.
     """
     pictures = read_sources(config)
-    directory = shard_directory(config, work)
+    directory, store = shard_directory(config, work), _store(config)
     with storage.lock(directory):
-        return _update(config, directory, pictures)
+        record = _update(config, directory, pictures)
+        return record if store is None else publish(directory, record, store)
 
 
 def find_shard_set(config: Config, work: Path) -> ShardSet:
@@ -50,21 +53,33 @@ def find_shard_set(config: Config, work: Path) -> ShardSet:
     Raises:
         DataError: there is none, or files of it are gone.
     """
-    directory = shard_directory(config, work)
-    found = _previous(directory)
+    directory = _store(config) or shard_directory(config, work)
+    found = find_record(directory)
     if found is None:
         raise DataError(f"no shard set of these settings in {directory}; run `captionmill shard`")
-    for part in read_manifest(Path(found.manifest)):
-        for tar in read_part(part):
-            if not tar.path.exists():
-                raise ShardError(f"shard {tar.path} is gone; run `captionmill shard` again")
+    if isinstance(directory, Path):
+        for part in read_manifest(Path(found.manifest)):
+            for tar in read_part(part):
+                if not tar.path.exists():
+                    raise ShardError(f"shard {tar.path} is gone; run `captionmill shard` again")
     return found
+
+
+def _store(config: Config) -> Location | None:
+    """Where the sets of these settings are published, if they are."""
+    if config.shard.store is None:
+        return None
+    return config.input_location(config.shard.store).absolute() / _settings(config)
 
 
 def shard_directory(config: Config, work: Path) -> Path:
     """Where the sets of these settings lie; independent of `data_root` and the device."""
-    settings = config.shard.model_dump(mode="json", exclude={"max_bad_fraction"})
-    return work.absolute() / "shard" / storage.fingerprint({"recipe": RECIPE, **settings})
+    return work.absolute() / "shard" / _settings(config)
+
+
+def _settings(config: Config) -> str:
+    settings = config.shard.model_dump(mode="json", exclude={"max_bad_fraction", "store"})
+    return storage.fingerprint({"recipe": RECIPE, **settings})
 
 
 def _update(config: Config, directory: Path, pictures: list[Picture]) -> ShardSet:
@@ -79,7 +94,7 @@ def _update(config: Config, directory: Path, pictures: list[Picture]) -> ShardSe
     for one in known:
         del located[one.key]
 
-    previous = _previous(directory)
+    previous = find_record(directory)
     kept, waiting = _keep(directory, previous, located, seen)
     parts = [(part.name, part.tars) for part in kept]
     if waiting:
@@ -148,24 +163,11 @@ def _commit(
     names = [name for name, _ in parts]
     if not manifest.exists() or [path.name for path in read_manifest(manifest)] != names:
         storage.commit_json(manifest, {"format": FORMAT, "parts": names})
-    if record != _previous(directory):
+    if record != find_record(directory):
         record.save(directory / "record.json")
     shutil.rmtree(directory / "progress", ignore_errors=True)
     for place in (directory, directory / "sets"):
         storage.remove_temporaries(place)
-    return record
-
-
-def _previous(directory: Path) -> ShardSet | None:
-    try:
-        saved = ShardSet.load(directory / "record.json")
-        # Its paths are absolute, and the directory may have been moved or copied since.
-        manifest = directory / "sets" / Path(saved.manifest).name
-        here = {"manifest": str(manifest), "report": str(directory / "report.jsonl")}
-        record = saved.model_copy(update=here)
-        read_manifest(manifest)
-    except (OSError, ValueError, ValidationError, ShardError):
-        return None
     return record
 
 

@@ -17,7 +17,7 @@ from pipeline.shard.locate import Located
 from pipeline.shard.read import LIMITS, read_ahead
 from pipeline.shard.sample_tar import SampleTar
 from pipeline.shard.seen import Seen
-from pipeline.shards import FORMAT, Member, Tar, table_digest
+from pipeline.shard_tars import FORMAT, Member, Tar, table_digest
 
 _REPORT = 16
 """Pictures between two calls of `advance`."""

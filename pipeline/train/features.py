@@ -22,7 +22,8 @@ from pipeline.evaluate import load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.models.captioner import Captioner
 from pipeline.progress import Progress, say
-from pipeline.shards import ShardReader, Tar
+from pipeline.shard_tars import Tar
+from pipeline.shards import ShardReader
 from pipeline.train.augment import Augmentation
 
 

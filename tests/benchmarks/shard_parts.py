@@ -30,7 +30,7 @@ from pipeline.shard.part import plan_part
 from pipeline.shard.read import LIMITS, read_ahead
 from pipeline.shard.sample_tar import SampleTar
 from pipeline.shard.sources import read_sources
-from pipeline.shards import Member, Tar, table_digest
+from pipeline.shard_tars import Member, Tar, table_digest
 
 
 def main() -> None:
