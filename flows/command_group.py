@@ -27,12 +27,15 @@ Exit codes:
 """
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""A disk, a quota or a limit that is used up."""
+
 # What a path or its disk may refuse; any other OSError is a bug.
 UNWRITABLE = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
-    errno.ENOSPC,
+    *FULL,
     errno.ENOTDIR,
     errno.EEXIST,
     errno.ENOENT,
@@ -63,7 +66,10 @@ class Commands(click.Group):
             if error.errno not in UNWRITABLE:
                 raise
             where = "the output" if error.filename is None else report.escaped(str(error.filename))
-            click.echo(f"error: {where}: {error.strerror}", err=True)
+            hint = "; make room and run the same command again to go on"
+            click.echo(
+                f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}", err=True
+            )
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)

@@ -92,7 +92,7 @@ def model_directory(ref: str, work: Path) -> Path:
     Raises:
         ModelNotFoundError: it names nothing; says what there is.
     """
-    if Path(ref).is_dir():
+    if ref and Path(ref).is_dir():
         return Path(ref).resolve()
     from pipeline.predict import parse_ref
     from pipeline.tracking import Tracker

@@ -235,7 +235,9 @@ class PromoteConfig(Strict):
 class CaptionConfig(Strict):
     """`caption`: an archive into a table of captions."""
 
-    model: str = Field("captioner@champion", description="NAME@alias, NAME/version or a directory.")
+    model: str = Field(
+        "captioner@champion", min_length=1, description="NAME@alias, NAME/version or a directory."
+    )
     unit_size: int = Field(256, ge=1, le=100_000, description="Pictures a unit (one Parquet part).")
     batch_size: int = Field(16, ge=1, le=4096)
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
@@ -261,6 +263,20 @@ class CaptionConfig(Strict):
         description="Lists and columns of paths: relative paths start here, and nothing outside is"
         " read; default: they start at the list and may lead anywhere.",
     )
+
+    @model_validator(mode="after")
+    def _candidates_are_found_by_beams(self) -> Self:
+        if self.beam is not None:
+            self.check_beam(self.beam)
+        return self
+
+    def check_beam(self, beam: int) -> None:
+        """Raise ValueError where more candidates are wanted than `beam` beams can find."""
+        if self.candidates > beam:
+            raise ValueError(
+                f"candidates = {self.candidates}, but a beam of {beam} finds no more than {beam}; "
+                f"set beam = {self.candidates}"
+            )
 
 
 class DemoConfig(Strict):

@@ -49,6 +49,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
+        if problem == "mapping values are not allowed here":
+            problem += "; a value that holds a colon and a space stands in quotes"
         raise ConfigError(f"{path}{where} is not valid YAML: {problem}") from None
     if tree is None:
         return {}

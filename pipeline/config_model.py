@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt, Tag, field_validator, model_validator
@@ -52,10 +53,11 @@ class EncoderConfig(Strict):
     )
     weights: str | None = Field(
         None,
+        min_length=1,
         description="A torchvision weights name (IMAGENET1K_V1, DEFAULT), for timm DEFAULT or a "
         "tag, a file (.pth, .pt, .safetensors) below `data_root`, or none.",
     )
-    train: Literal["none", "all"] | StrictInt = Field(
+    train: Literal["none", "all"] | Annotated[StrictInt, Field(ge=0)] = Field(
         "none", description="Which stages are fine-tuned: none, all, or the last N."
     )
     freeze_batch_norm: bool = Field(
@@ -72,6 +74,15 @@ class EncoderConfig(Strict):
     heads: int | None = Field(None, ge=1, le=128, description="vit: they divide the width; 6.")
     mlp: int | None = Field(None, ge=8, le=65_536, description="vit: MLP width; 4 x `width`.")
     dropout: float | None = Field(None, ge=0, lt=1, description="vit, while training; 0.")
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _a_colon_and_a_space_are_a_mapping(cls, value: Any) -> Any:
+        if isinstance(value, dict) and list(value) == ["timm"]:
+            raise ValueError(
+                f'write it without a space, or in quotes: "timm:{value["timm"] or "<model>"}"'
+            )
+        return value
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -95,6 +106,8 @@ class EncoderConfig(Strict):
         sizes = ("patch", "depth", "width", "heads", "mlp", "dropout")
         if self.name != "vit":
             if given := [key for key in sizes if getattr(self, key) is not None]:
+                if get_close_matches(self.name.lower(), ["vit"]):
+                    raise ValueError(f"name = {self.name!r}: did you mean vit?")
                 raise ValueError(f"{', '.join(given)}: only of name = vit, not of {self.name}")
             return self
         assert self.width is not None
@@ -130,6 +143,7 @@ class GPTConfig(Strict):
     dropout: float = Field(0.1, ge=0, lt=1)
     weights: str | None = Field(
         None,
+        min_length=1,
         description="A GPT-2 checkpoint's directory to start from, of these sizes and with its own "
         "tokenizer; relative to `data_root`.",
     )
@@ -168,7 +182,8 @@ class FileTokenizerConfig(Strict):
 
     kind: Literal["file"] = "file"
     path: str = Field(
-        description="A tokenizer.json, or vocab.json beside merges.txt; relative to `data_root`."
+        min_length=1,
+        description="A tokenizer.json, or vocab.json beside merges.txt; relative to `data_root`.",
     )
 
 

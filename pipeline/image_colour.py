@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import struct
+from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageChops, ImageCms
 
 _LARGEST_PROFILE = 4 << 20
@@ -66,26 +69,44 @@ def _deep_grey(
     say what is white (wider or signed integers, floats) 0..1 floats, 0..255 and 0..65535
     are taken as such and anything else is stretched from its least to its greatest value.
     """
-    values = np.asarray(image)
-    alpha = (
-        None if key is None else Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-    )
     if image.mode.startswith("I;"):
         top = (1 << bits) - 1 if 8 < bits < 16 else 65535
         table = np.rint(np.arange(65536).clip(max=top) * (255 / top)).astype(np.uint8)
         # TIFF photometric interpretation 0 is white-is-zero; Pillow inverts only 8-bit ones.
         if getattr(image, "tag_v2", {}).get(262) == 0:
             table = 255 - table
-        return Image.fromarray(table[values]), alpha
-    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
+        return Image.fromarray(table[np.asarray(image)]), _unlike(image, key)
+    low, high = math.inf, -math.inf
+    for _, values in _strips(image):
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    shift = 0.0
     if low < 0 or high > 65535:
-        values, scale = values - low, 255 / max(high - low, 1e-30)
+        shift, scale = low, 255 / max(high - low, 1e-30)
     elif image.mode == "F" and high <= 1:
         scale = 255.0
     else:
         scale = 1.0 if image.mode == "F" and high <= 255 else 255 / 65535
-    return Image.fromarray(np.rint(values * scale).clip(0, 255).astype(np.uint8)), alpha
+    grey = np.empty((image.height, image.width), np.uint8)
+    for top, values in _strips(image):
+        shifted = values - shift if shift else values
+        grey[top : top + len(values)] = np.rint(shifted * scale).clip(0, 255)
+    return Image.fromarray(grey), _unlike(image, key)
+
+
+def _unlike(image: Image.Image, key: int | None) -> Image.Image | None:
+    """The alpha channel of a colour key."""
+    if key is None:
+        return None
+    return Image.fromarray(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """(first row, values) of a few rows at a time: copies of all would take gigabytes."""
+    rows = max(1, (1 << 22) // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        values = np.asarray(strip).astype(np.float32)
+        yield top, np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

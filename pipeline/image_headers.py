@@ -2,7 +2,8 @@
 
 Each parser walks its format's structure in place, so that a claimed size is known before
 any memory is taken for it, and a file that was cut short is known without decoding it.
-Parsers let IndexError and struct.error pass: both mean that the file ends too early.
+Parsers let IndexError, struct.error and OverflowError (a place beyond all memory) pass: they mean
+that the file ends too early.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pipeline.errors import ImageError
+from pipeline.image_boxes import is_heif, read_boxes
+from pipeline.image_exif import directory, exif_orientation, valid_orientation
 
 
 class Header(NamedTuple):
@@ -32,33 +35,27 @@ Parser = Callable[[bytes], Header]
 
 
 def identify(data: bytes) -> tuple[str, Parser]:
-    """The format's name (jpeg, png, webp, gif, bmp, tiff) and the parser of its header.
+    """The format's name (jpeg, png, webp, gif, bmp, tiff, avif, heic) and the parser of its header.
 
     Raises:
         ImageError: truncated (inside the signature), unsupported_format or not_an_image.
     """
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg", jpeg
-    if data.startswith(_PNG):
-        return "png", png
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp", webp
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif", gif
-    if data.startswith(b"BM") and data[14:18] in _DIB_SIZES:
-        return "bmp", bmp
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and data[8:10] != b"CR":
-        return "tiff", tiff
+    for name, parser in _PARSERS.items():
+        if _SIGNATURES[name](data):
+            return name, parser
     if len(data) > 1 and any(
         whole.startswith(data) for whole in (b"\xff\xd8\xff", _PNG, b"GIF89a")
     ):
         raise ImageError(
             "truncated", f"the file ends after {len(data)} bytes, inside its signature"
         )
+    if is_heif(data):
+        return _heif_name(data), heif
     other = _other_format(data)
     if other is not None:
         raise ImageError(
-            "unsupported_format", f"{other} is not read; JPEG, PNG, WebP, GIF, BMP and TIFF are"
+            "unsupported_format",
+            f"{other} is not read; JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC are",
         )
     raise ImageError("not_an_image", "the first bytes are those of no picture format")
 
@@ -67,8 +64,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _DIB_SIZES = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 _OTHER_FORMATS = (
-    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "HEIC"),
-    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "AVIF"),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
     (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "JPEG XL"),
     (re.compile(rb"8BPS"), "PSD"),
@@ -108,8 +103,8 @@ _MOST_SEGMENTS = 10_000
 
 def jpeg(data: bytes) -> Header:
     """Segments up to the first scan (ITU T.81, annex B), then the end marker."""
-    width = height = bits = 0
-    orientation, position = 1, 2
+    width = height = bits = components = 0
+    orientation, position, progressive = 1, 2, False
     for _ in range(_MOST_SEGMENTS):
         # A segment nearly always begins where the last one ended; a search costs far more.
         start = position + 2
@@ -124,9 +119,11 @@ def jpeg(data: bytes) -> Header:
         if marker == 0xDA:
             if not bits:
                 raise ImageError("corrupt", "a JPEG whose scan comes before its size")
+            _check_scans(data, start, progressive or data[start + 2] < components, width * height)
             return Header(width, height, data.rfind(b"\xff\xd9", start) > 0, orientation, bits)
         if marker in _JPEG_FRAMES:
-            bits, height, width = struct.unpack_from(">BHH", data, start + 2)
+            bits, height, width, components = struct.unpack_from(">BHHB", data, start + 2)
+            progressive = marker & 3 == 2
         elif marker == 0xE1 and data[start + 2 : start + 8] == b"Exif\0\0":
             orientation = exif_orientation(data[start + 8 : start + _u16(data, start)])
         position = start + _u16(data, start)
@@ -137,6 +134,22 @@ def jpeg(data: bytes) -> Header:
     if bits:
         return Header(width, height, False, orientation, bits)
     raise IndexError
+
+
+_JPEG_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_MOST_SCANS, _MOST_SCANNED = 5_000, 5_000_000_000
+
+
+def _check_scans(data: bytes, position: int, several: bool, pixels: int) -> None:
+    """Refuse what a few bytes a scan would keep a decoder busy with for hours."""
+    if not several or data.find(b"\xff\xda", position) < 0:
+        return
+    scans, end = 1, position + _u16(data, position)
+    while (match := _JPEG_SCAN_END.search(data, end)) and data[match.end() - 1] != 0xD9:
+        scans += data[match.end() - 1] == 0xDA
+        if scans > _MOST_SCANS or scans * pixels > max(_MOST_SCANNED, 16 * pixels):
+            raise ImageError("corrupt", f"a JPEG with {scans:,} scans and more over its pixels")
+        end = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
 
 
 def _u16(data: bytes, position: int) -> int:
@@ -240,61 +253,70 @@ def bmp(data: bytes) -> Header:
     return Header(width, height, offset + size <= len(data))
 
 
-# Sides, bits, orientation; where strips or tiles are, and how long.
-_TIFF_TAGS = frozenset({256, 257, 258, 273, 274, 279, 324, 325})
-_MOST_VALUES = 1_000_000
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+def _heif_name(data: bytes) -> str:
+    try:
+        coding = read_boxes(data).coding
+    except (IndexError, ImageError):
+        # Cut short or damaged: the parser will say so, of what the brand promises.
+        coding = b"av01" if data[8:11] == b"avi" else b"hvc1"
+    name = {b"av01": "avif", b"hvc1": "heic", b"hev1": "heic"}.get(coding)
+    if name is None:
+        raise ImageError(
+            "unsupported_format",
+            f"HEIF with pictures coded as {coding.decode('ascii', 'replace')!r} is not read; HEVC"
+            " and AV1 are",
+        )
+    return name
+
+
+def heif(data: bytes) -> Header:
+    """The boxes of HEIC and AVIF; a HEIC is cropped to its clean aperture, as its decoder does."""
+    found = read_boxes(data)
+    sides = found.width, found.height
+    if found.crop is not None and found.coding != b"av01":
+        sides = found.crop
+    return Header(*sides, found.complete, found.orientation, found.bits)
+
+
+_LARGEST_TILE = 1 << 24
+"""Pixels; a decoder takes a tile's memory however small the picture."""
 
 
 def tiff(data: bytes) -> Header:
     """The first directory (TIFF 6.0; BigTIFF) and whether its strips or tiles are all there."""
-    tags = _directory(data)
+    tags = directory(data)
     sides = [tags.get(256, (0,)), tags.get(257, (0,))]
     orientation = tags.get(274, (1,))
     offsets = tags.get(324) or tags.get(273)
     counts = tags.get(325) or tags.get(279)
     if not all(sides) or offsets is None:
         raise ImageError("corrupt", "a TIFF whose first directory holds no picture")
+    tile = tags.get(322, (0,))[0] * tags.get(323, (0,))[0]
+    if tile > max(_LARGEST_TILE, 4 * sides[0][0] * sides[1][0]):
+        raise ImageError(
+            "corrupt", f"a TIFF with tiles of {tile:,} pixels, larger than its picture"
+        )
     ends = map(int.__add__, offsets, counts) if counts else offsets
     complete = max(ends, default=0) <= len(data)
     bits = tags.get(258) or (1,)
-    return Header(sides[0][0], sides[1][0], complete, _valid_orientation(orientation), bits[0])
+    return Header(sides[0][0], sides[1][0], complete, valid_orientation(orientation), bits[0])
 
 
-def _directory(data: bytes) -> dict[int, tuple[int, ...]]:
-    """Tag -> values, of the integer tags that matter here, in the first directory."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    head, entry, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
-    step = struct.calcsize(order + entry) + inline
-    count = struct.unpack_from(order + head, data, start)[0]
-    first = start + struct.calcsize(order + head)
-    end = first + count * step
-    if end > len(data):
-        raise IndexError
-    tags: dict[int, tuple[int, ...]] = {}
-    for position in range(first, end, step):
-        tag, kind, number = struct.unpack_from(order + entry, data, position)
-        if tag not in _TIFF_TAGS or kind not in _TIFF_TYPES:
-            continue
-        if number > _MOST_VALUES:
-            raise ImageError("corrupt", f"a TIFF tag with more than {_MOST_VALUES:,} values")
-        values = f"{order}{number}{_TIFF_TYPES[kind]}"
-        where = position + step - inline
-        if struct.calcsize(values) > inline:
-            where = struct.unpack_from(order + ("Q" if big else "I"), data, where)[0]
-        tags[tag] = struct.unpack_from(values, data, where)
-    return tags
-
-
-def exif_orientation(blob: bytes) -> int:
-    """The orientation in an EXIF block (a TIFF of its own), 1 where it is absent or damaged."""
-    try:
-        return _valid_orientation(_directory(blob).get(274, (1,)))
-    except (IndexError, struct.error, ImageError):
-        return 1
-
-
-def _valid_orientation(values: tuple[int, ...]) -> int:
-    return values[0] if values and 1 <= values[0] <= 8 else 1
+_SIGNATURES: dict[str, Callable[[bytes], bool]] = {
+    "jpeg": lambda data: data.startswith(b"\xff\xd8\xff"),
+    "png": lambda data: data.startswith(_PNG),
+    "webp": lambda data: data.startswith(b"RIFF") and data[8:12] == b"WEBP",
+    "gif": lambda data: data.startswith((b"GIF87a", b"GIF89a")),
+    "bmp": lambda data: data.startswith(b"BM") and data[14:18] in _DIB_SIZES,
+    "tiff": lambda data: (
+        data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and data[8:10] != b"CR"
+    ),
+}
+_PARSERS: dict[str, Parser] = {
+    "jpeg": jpeg,
+    "png": png,
+    "webp": webp,
+    "gif": gif,
+    "bmp": bmp,
+    "tiff": tiff,
+}

@@ -5,9 +5,7 @@ applied; CMYK, palettes, alpha (on white) and grey are converted, 16-bit is scal
 profiles go to sRGB; of an animation the first frame counts; JPEGs are decoded at a reduced
 scale only where at least twice the target size is left; the resize is antialiased.
 
-Every rejection is an `ImageError` with a code of this list, in our own words:
-zero_bytes, too_many_bytes, not_an_image, unsupported_format, truncated, bad_dimensions,
-too_many_pixels, corrupt. All functions may be called from several threads at once.
+Every rejection is an `ImageError` with a code of CODES, in our own words. All functions may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -18,28 +16,21 @@ import io
 import logging
 import re
 import struct
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    _imaging,
-)
+from PIL import Image, _imaging
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline import storage
 from pipeline.errors import ImageError
 from pipeline.image_colour import to_rgb
+from pipeline.image_decoders import EXTENSIONS, UPRIGHT, decoder_of
 from pipeline.image_headers import Header, identify
 
 if TYPE_CHECKING:
@@ -47,6 +38,18 @@ if TYPE_CHECKING:
 
 DECODE_RECIPE = 1
 """Raise it with every change that moves a pixel; captioning with another recipe is refused."""
+
+CODES = {
+    "zero_bytes": "the file is empty",
+    "too_many_bytes": "the file is larger than `max_bytes`; it is not read",
+    "not_an_image": "the first bytes are those of no picture format",
+    "unsupported_format": "a picture format that is not read, or not without an extra",
+    "truncated": "the file ends before its end marker or claimed length",
+    "bad_dimensions": "a side of no pixels, or of more than a million",
+    "too_many_pixels": "the header claims more than `max_pixels`; nothing is decoded",
+    "corrupt": "the header or the pixels contradict themselves or cannot be decoded",
+}
+"""Why a picture is refused."""
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # libtiff prints every error to the process's stderr itself, beside reporting it; where Pillow
@@ -58,23 +61,9 @@ _PILLOW_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _LONGEST_SIDE = 1_000_000
 """Resizing takes memory for each pixel of a side: a 150,000,000 x 1 picture would need 5 GB."""
 
-# The classes themselves, since Image.open would look for other formats in the same bytes.
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-}
-_EXTENSIONS = {
-    "jpeg": "jpg",
-    "png": "png",
-    "webp": "webp",
-    "gif": "gif",
-    "bmp": "bmp",
-    "tiff": "tif",
-}
+_LARGE = 16_000_000
+_one_large_picture = threading.Lock()
+"""A picture of 150,000,000 pixels takes a gigabyte or two: threads decode such ones in turn."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,9 +94,9 @@ class Probe:
     """A picture as its header describes it; sides in pixels after EXIF orientation."""
 
     format: str
-    """jpeg, png, webp, gif, bmp or tiff."""
+    """jpeg, png, webp, gif, bmp, tiff, avif or heic."""
     extension: str
-    """Without a dot: jpg, png, webp, gif, bmp or tif."""
+    """Without a dot: jpg, png, webp, gif, bmp, tif, avif or heic."""
     width: int
     height: int
 
@@ -150,10 +139,11 @@ def probe(data: bytes, limits: Limits = Limits()) -> Probe:
         ImageError: any code; a file that passes may still turn out corrupt in `decode`.
     """
     name, header = _inspect(data, limits)
+    decoder_of(name)
     width, height = header.width, header.height
     if header.orientation >= 5:
         width, height = height, width
-    return Probe(name, _EXTENSIONS[name], width, height)
+    return Probe(name, EXTENSIONS[name], width, height)
 
 
 def decode(data: bytes, limits: Limits = Limits(), target: int | None = None) -> Image.Image:
@@ -168,27 +158,38 @@ def decode(data: bytes, limits: Limits = Limits(), target: int | None = None) ->
     Raises:
         ImageError: any code.
     """
+    return _decode(data, limits, target, lambda picture: picture)
+
+
+def _decode(
+    data: bytes,
+    limits: Limits,
+    target: int | None,
+    finish: Callable[[Image.Image], Image.Image],
+) -> Image.Image:
+    """`decode`, and `finish` while the picture's memory is still counted."""
     name, header = _inspect(data, limits)
     _silence_pillow()
-    try:
-        with _DECODERS[name](io.BytesIO(data)) as image:
-            # A crafted file may show the decoder another size than the header parser found.
-            _check_size(image.width, image.height, limits)
-            if target is not None and name == "jpeg":
-                image.draft(None, (2 * target, 2 * target))
-            image.load()
-            picture = to_rgb(image, header.bits)
-    except ImageError:
-        raise
-    # Hostile bytes make decoders raise anything (struct.error, SyntaxError, KeyError,
-    # MemoryError, ...), and each of them means the same: this picture cannot be decoded.
-    except Exception:  # noqa: BLE001
-        raise ImageError(
-            "corrupt", f"the {name} header is sound but its pixels cannot be decoded"
-        ) from None
-    # Pillow turns TIFFs itself while loading.
-    turn = _TURNS.get(header.orientation) if name != "tiff" else None
-    return picture if turn is None else picture.transpose(turn)
+    large = header.width * header.height > _LARGE
+    with _one_large_picture if large else contextlib.nullcontext():
+        try:
+            with decoder_of(name)(io.BytesIO(data)) as image:
+                # A crafted file may show the decoder another size than the header parser found.
+                _check_size(image.width, image.height, limits)
+                if target is not None and name == "jpeg":
+                    image.draft(None, (2 * target, 2 * target))
+                image.load()
+                picture = to_rgb(image, header.bits)
+        except ImageError:
+            raise
+        # Hostile bytes make decoders raise anything (struct.error, SyntaxError, KeyError,
+        # MemoryError, ...), and each of them means the same: this picture cannot be decoded.
+        except Exception:  # noqa: BLE001
+            raise ImageError(
+                "corrupt", f"the {name} header is sound but its pixels cannot be decoded"
+            ) from None
+        turn = _TURNS.get(header.orientation) if name not in UPRIGHT else None
+        return finish(picture if turn is None else picture.transpose(turn))
 
 
 def _silence_pillow() -> None:
@@ -211,7 +212,7 @@ def _inspect(data: bytes, limits: Limits) -> tuple[str, Header]:
     name, parse = identify(data)
     try:
         header = parse(data)
-    except (IndexError, struct.error):
+    except (IndexError, struct.error, OverflowError):
         raise ImageError("truncated", f"the {name} file ends inside its header") from None
     _check_size(header.width, header.height, limits)
     if not header.complete:
@@ -241,7 +242,8 @@ def load(data: bytes, transform: Transform, limits: Limits = Limits()) -> npt.ND
     Raises:
         ImageError: any code.
     """
-    picture = _resize(decode(data, limits, transform.resize_to or transform.size), transform)
+    target = transform.resize_to or transform.size
+    picture = _decode(data, limits, target, lambda whole: _resize(whole, transform))
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 

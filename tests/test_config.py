@@ -44,6 +44,18 @@ def test_values_out_of_bounds_are_named_with_the_bound(tmp_path):
     assert "finite number" in error(tmp_path, "promote: {min_gain: .nan}")
 
 
+def test_more_candidates_than_beams_are_refused(tmp_path):
+    message = error(tmp_path, "caption: {candidates: 5, beam: 2}")
+    assert "candidates = 5, but a beam of 2 finds no more than 2; set beam = 5" in message
+    assert load_config(None, ["caption.candidates=5", "caption.beam=5"]).caption.candidates == 5
+    assert "caption.model" in error(tmp_path, "caption: {model: ''}")
+
+
+def test_a_colon_and_a_space_stand_in_quotes(tmp_path):
+    message = error(tmp_path, "train:\n  encoder:\n    name: timm: resnet18\n")
+    assert "line 3" in message and "stands in quotes" in message
+
+
 def test_no_weights_are_null_or_none():
     for word in ("null", "none"):
         assert load_config(None, [f"train.encoder.weights={word}"]).train.encoder.weights is None

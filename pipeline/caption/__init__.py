@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
@@ -93,13 +93,16 @@ def caption(
     """
     started, began = datetime.now(UTC), time.monotonic()
     kept = Table(table)
-    kept.exists()
+    new = not kept.exists()
     with contextlib.ExitStack() as stack:
         opened = open_archives(archives, table, Reading.of(config))
         for archive in opened.values():
             stack.callback(archive.close)
-        stack.enter_context(storage.lock(table))
         crew = stack.enter_context(engine(config, captioner))
+        if new:
+            crew.marker()  # what cannot work leaves no directory behind
+        # A second run on a table is refused before it loads the model.
+        stack.enter_context(storage.lock(table))
         marker = crew.marker()
         kept.begin(marker)
         receipts = kept.finished()
@@ -141,9 +144,8 @@ def caption(
             seconds=time.monotonic() - began,
             captioned_now=updates.captioned,
         )
-        seconds = crew.stages.report()
-        slowest = bottleneck(seconds, crew.threads)
-        report = report.model_copy(update={"bottleneck": slowest, "stage_seconds": seconds})
+        if updates.made:
+            report = report.model_copy(update=_where_time_went(crew))
         _tell(report, relisted, noted, updates.counts)
         save_report(kept, report, started, changed=bool(updates.made))
     return report
@@ -230,6 +232,12 @@ def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit
     return Unit(unit.id, unit.source, members)
 
 
+def _where_time_went(crew: Engine) -> dict[str, Any]:
+    seconds = crew.stages.report()
+    slowest = bottleneck(seconds, crew.threads)
+    return {"engine": crew.name, "stage_seconds": seconds, "bottleneck": slowest}
+
+
 class _Watch:
     """The line of progress: what is done, how much of it failed, and what the run waits for."""
 
@@ -258,7 +266,7 @@ class _Watch:
                 self._progress.close(self._note())
 
     def _note(self) -> str:
-        slowest = bottleneck(self._crew.stages.report(), self._crew.threads)
+        slowest = _where_time_went(self._crew)["bottleneck"]
         waits = f"  bottleneck {slowest}" if slowest is not None else ""
         return f"{self._failed:,} failed{waits}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,14 @@ def open_file(file: ArchiveFile, files: Files, reading: Reading = Reading()) -> 
         ArchiveError: not a kind that is read, or damaged from the start.
         OSError: the storage cannot give its bytes.
     """
+    try:
+        return _of_kind(file, files, reading)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _of_kind(file: ArchiveFile, files: Files, reading: Reading) -> Archive:
     extension = PurePath(file.name).suffix.lower().lstrip(".")
     if is_parquet(file) or extension == "parquet":
         return Parquet(file, files, reading.image_column, reading.name_column)
@@ -129,15 +138,19 @@ def open_archives(
     given: dict[str, Location] = {}
     for path in paths:
         given.setdefault(_real(path), path)
-    archives = {}
-    for path in given.values():
-        archives[path] = open_archive(path, exclude, reading)
-        if all(member.reason in _NO_PICTURES for member in archives[path].members()):
-            raise ArchiveError(
-                f"{path} holds no pictures: no file with a picture's extension"
-                f" ({', '.join(sorted(EXTENSIONS))}) or with none at all"
-                f"{_hint(path)}"
-            )
+    archives: dict[Location, Archive] = {}
+    with contextlib.ExitStack() as undo:
+        for path in given.values():
+            archive = open_archive(path, exclude, reading)
+            undo.callback(archive.close)
+            if all(member.reason in _NO_PICTURES for member in archive.members()):
+                raise ArchiveError(
+                    f"{path} holds no pictures: no file with a picture's extension"
+                    f" ({', '.join(sorted(EXTENSIONS))}) or with none at all"
+                    f"{_hint(path)}"
+                )
+            archives[path] = archive
+        undo.pop_all()
     return archives
 
 

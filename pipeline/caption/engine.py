@@ -52,8 +52,10 @@ class Run:
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Captions units; leaving it ends whatever it started."""
 
+    name: str
+    """As reports call it."""
     stages: Stages
-    """Busy seconds of the runs so far, writing left out."""
+    """Busy seconds so far."""
 
     @property
     def threads(self) -> Mapping[str, int]:
@@ -72,6 +74,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 
 class InProcess:
     """One captioner in this process. A decoder that crashes takes the run with it."""
+
+    name = "in process"
 
     def __init__(self, config: CaptionConfig, captioner: Captioner) -> None:
         self.config, self.captioner = config, captioner

@@ -37,6 +37,8 @@ STARTS = 3
 class Isolated:
     """One captioning process, started again when it dies."""
 
+    name = "local"
+
     def __init__(self, config: CaptionConfig, loader: Loader) -> None:
         self.config, self.loader = config, loader
         self.stages = Stages()
@@ -45,7 +47,6 @@ class Isolated:
         self._ended = False
 
     def __enter__(self) -> Self:
-        self._process = Process(self.config, self.loader)
         return self
 
     def __exit__(self, *_: object) -> None:

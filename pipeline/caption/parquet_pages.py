@@ -1,35 +1,104 @@
-"""How much memory the pages of a Parquet file claim, before any of it is taken.
+"""Where the pages of a Parquet file are and how much memory they claim, before any is taken.
 
-Reads page headers alone (parquet-format, `parquet.thrift`, struct PageHeader, in Thrift's
-compact protocol), since a page of some kilobytes may unpack to gigabytes.
+Reads the footer and page headers alone (parquet-format, `parquet.thrift`: FileMetaData,
+PageHeader), since a page of some kilobytes may unpack to gigabytes. pyarrow would tell of the
+chunks too, but aborts the process over some damaged footers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from pipeline.caption.files import ArchiveFile
+from pipeline.caption.thrift import LIST, STRUCT, VARINT, Reader
 
 MOST_UNPACKED = 256 << 20
 """Bytes a page may always unpack to; above, no more than MOST_RATIO times what lies in the file."""
 MOST_RATIO = 8
 _HEADER, _LONGEST_HEADER = 1 << 14, 1 << 20
 _MOST_PAGES = 1_000_000
+_LARGEST_FOOTER = 256 << 20
 
 
-def sound(file: ArchiveFile, chunk: Any) -> bool:
-    """Whether all pages of a column chunk (its pyarrow metadata) may be unpacked."""
-    begins = [chunk.data_page_offset, chunk.dictionary_page_offset]
-    at = min(begin for begin in begins if begin is not None and begin > 0)
-    end = at + chunk.total_compressed_size
-    if end > file.size:
+class Chunk(NamedTuple):
+    """A column's bytes in one row group."""
+
+    begin: int
+    packed: int
+    """Bytes in the file."""
+
+
+class RowGroup(NamedTuple):
+    """What the footer says of one."""
+
+    rows: int
+    chunks: dict[str, Chunk]
+    """By the column's names, joined with dots."""
+
+
+def read_footer(file: ArchiveFile) -> list[RowGroup]:
+    """The row groups, by the footer alone.
+
+    Raises:
+        ValueError: no footer, or one that makes no sense.
+    """
+    end = file.at(file.size - 8, 8) if file.size >= 12 else b""
+    size = int.from_bytes(end[:4], "little")
+    if end[4:] != b"PAR1" or not 0 < size <= min(file.size - 12, _LARGEST_FOOTER):
+        raise ValueError("no footer")
+    reader = Reader(file.at(file.size - 8 - size, size))
+    groups = []
+    try:
+        for number, kind in reader.fields():
+            if (number, kind) == (4, LIST):
+                groups = [_row_group(reader) for _ in reader.items()]
+            else:
+                reader.skip(kind)
+    except IndexError:
+        raise ValueError("a damaged footer") from None
+    return groups
+
+
+def _row_group(reader: Reader) -> RowGroup:
+    rows, chunks = 0, {}
+    for number, kind in reader.fields():
+        if (number, kind) == (1, LIST):
+            chunks = dict(_chunk(reader) for _ in reader.items())
+        elif number == 3 and kind in VARINT:
+            rows = max(reader.zigzag(), 0)
+        else:
+            reader.skip(kind)
+    return RowGroup(rows, chunks)
+
+
+def _chunk(reader: Reader) -> tuple[str, Chunk]:
+    name, numbers = "", {7: -1, 9: -1, 11: 0}
+    for number, kind in reader.fields():
+        if (number, kind) != (3, STRUCT):
+            reader.skip(kind)
+            continue
+        for inner, inner_kind in reader.fields():
+            if inner in numbers and inner_kind in VARINT:
+                numbers[inner] = reader.zigzag()
+            elif (inner, inner_kind) == (3, LIST):
+                name = ".".join(reader.binary().decode("utf-8", "replace") for _ in reader.items())
+            else:
+                reader.skip(inner_kind)
+    begins = [at for at in (numbers[9], numbers[11]) if at > 0]
+    return name, Chunk(min(begins, default=-1), numbers[7])
+
+
+def sound(file: ArchiveFile, chunk: Chunk) -> bool:
+    """Whether all pages of a column's chunk may be unpacked."""
+    at, end = chunk.begin, chunk.begin + chunk.packed
+    if not 0 < at <= end <= file.size:
         return False
     for _ in range(_MOST_PAGES):
         if at >= end:
             return True
         try:
             unpacked, packed, length = _page(file, at)
-        except (IndexError, RecursionError):
+        except IndexError:
             return False
         if unpacked < 0 or packed < 0:
             return False
@@ -48,66 +117,11 @@ def _page(file: ArchiveFile, at: int) -> tuple[int, int, int]:
 
 
 def _header(data: bytes) -> tuple[int, int, int]:
-    reader = _Thrift(data)
+    reader = Reader(data)
     sizes = {2: -1, 3: -1}
-    number = 0
-    while (kind := reader.byte()) != 0:
-        number = number + (kind >> 4) if kind >> 4 else reader.zigzag()
-        if number in sizes and kind & 15 == 5:
+    for number, kind in reader.fields():
+        if number in sizes and kind in VARINT:
             sizes[number] = reader.zigzag()
         else:
-            reader.skip(kind & 15)
+            reader.skip(kind)
     return sizes[2], sizes[3], reader.at
-
-
-class _Thrift:
-    """Values of the compact protocol; IndexError where the bytes end."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def byte(self) -> int:
-        value = self.data[self.at]
-        self.at += 1
-        return value
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-            if shift > 70:
-                raise IndexError
-
-    def zigzag(self) -> int:
-        value = self.varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def skip(self, kind: int) -> None:
-        """Pass over a value of a kind; booleans of structs have no bytes."""
-        if kind in (4, 5, 6):
-            self.varint()
-        elif kind in (3, 7, 8):
-            size = {3: 1, 7: 8}.get(kind) or self.varint()
-            self.at += size
-        elif kind in (9, 10):
-            head = self.byte()
-            for _ in range(self.varint() if head >> 4 == 15 else head >> 4):
-                self.skip_item(head & 15)
-        elif kind == 12:
-            while (field := self.byte()) != 0:
-                if not field >> 4:
-                    self.zigzag()
-                self.skip(field & 15)
-        elif kind not in (1, 2):
-            raise IndexError
-
-    def skip_item(self, kind: int) -> None:
-        """Pass over an item of a list, where booleans have a byte."""
-        if kind in (1, 2):
-            self.byte()
-        else:
-            self.skip(kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +15,7 @@ from pipeline.caption.files import ArchiveFile, Files, too_many_bytes
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason
 from pipeline.caption.meta import META_BYTES, dump
 from pipeline.caption.parquet_columns import Columns, as_json, find_columns, leaf
-from pipeline.caption.parquet_pages import sound
+from pipeline.caption.parquet_pages import Chunk, read_footer, sound
 from pipeline.errors import ArchiveError, ImageError
 
 DAMAGE = (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError)
@@ -38,28 +40,26 @@ class Parquet(Archive):
         self, file: ArchiveFile, files: Files, image: str | None = None, name: str | None = None
     ) -> None:
         self.file, self.files = file, files
-        try:
-            self._handle = file.open()
-            # Texts and bytes in the footer are bounded too: it is all held.
-            self._parquet = pq.ParquetFile(
-                self._handle,
-                buffer_size=1 << 20,
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
-            self._metadata = self._parquet.metadata
-            schema = self._parquet.schema_arrow
-        except DAMAGE as error:
-            raise ArchiveError(
-                f"{file.name} is not a Parquet file that can be read ({type(error).__name__});"
-                " it may be cut short: write it again"
-            ) from None
-        self.columns: Columns = find_columns(file.name, schema, image, name)
-        self._groups = [0]
-        for number in range(self._metadata.num_row_groups):
-            self._groups.append(
-                self._groups[-1] + max(self._metadata.row_group(number).num_rows, 0)
-            )
+        with contextlib.ExitStack() as undo:
+            try:
+                self._footer = read_footer(file)
+                self._handle = undo.enter_context(file.open())
+                self._parquet = pq.ParquetFile(
+                    self._handle,
+                    buffer_size=1 << 20,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                )
+                schema = self._parquet.schema_arrow
+            except DAMAGE as error:
+                raise ArchiveError(
+                    f"{file.name} is not a Parquet file that can be read"
+                    f" ({type(error).__name__}); it may be cut short: write it again"
+                ) from None
+            self.columns: Columns = find_columns(file.name, schema, image, name)
+            undo.pop_all()
+        self._groups = [0, *itertools.accumulate(group.rows for group in self._footer)]
+        """The first row of each row group, and their end."""
         self._lock = threading.Lock()
         self._rows: Iterator[tuple[int, pa.RecordBatch]] | None = None
         self._now: tuple[int, pa.RecordBatch] | None = None
@@ -90,25 +90,21 @@ class Parquet(Archive):
     def _plausible(self, group: int, named: str | None) -> bool:
         """Whether a row group may hold what it claims: a claim costs nothing, a row some bytes."""
         wanted = {self.columns.picture or self.columns.path, named} - {None}
-        chunks = self._chunks(group, {str(name) for name in wanted})
-        held = sum(max(chunk.total_compressed_size, 0) for chunk in chunks)
         rows = self._groups[group + 1] - self._groups[group]
         try:
-            names = [chunk for chunk in chunks if chunk.path_in_schema == named]
-            fits = all(sound(self.file, chunk) for chunk in names)
-        except (OSError, ValueError):
-            fits = False
+            chunks = self._chunks(group, {str(name) for name in wanted})
+            held = sum(chunk.packed for _, chunk in chunks)
+            fits = all(sound(self.file, chunk) for name, chunk in chunks if name == named)
+        except DAMAGE:
+            return False
         return fits and rows <= max(_MOST_ROWS_UNREAD, held)
 
-    def _chunks(self, group: int, names: set[str]) -> list[Any]:
-        found = self._metadata.row_group(group)
-        chunks = [found.column(number) for number in range(found.num_columns)]
+    def _chunks(self, group: int, names: set[str]) -> list[tuple[str, Chunk]]:
+        """The chunks of these columns, and of what lies below them, by their names."""
         return [
-            chunk
-            for chunk in chunks
-            if any(
-                chunk.path_in_schema == n or chunk.path_in_schema.startswith(n + ".") for n in names
-            )
+            (leaf_name, chunk)
+            for leaf_name, chunk in self._footer[group].chunks.items()
+            if any(leaf_name == name or leaf_name.startswith(name + ".") for name in names)
         ]
 
     def _names(self, group: int, named: str | None) -> Iterator[list[Any]]:
@@ -205,7 +201,7 @@ class Parquet(Archive):
     def _read(self, group: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         paths = (self.columns.picture, self.columns.path if self.columns.picture else None)
         names = [name for name in (*paths, *self.columns.meta) if name is not None]
-        if not all(sound(self.file, chunk) for chunk in self._chunks(group, set(names))):
+        if not all(sound(self.file, chunk) for _, chunk in self._chunks(group, set(names))):
             raise MemoryError("a page of this row group unpacks to too much")
         batches = self._parquet.iter_batches(
             1, row_groups=[group], columns=names, use_threads=False

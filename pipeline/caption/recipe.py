@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline import storage
 from pipeline.caption.marker import Marker, Model
 from pipeline.config import CaptionConfig
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +72,17 @@ def describe(config: CaptionConfig, captioner: Captioner) -> Marker:
 
     Batch size, device, type of number and thread count are in it because they move the
     last bits of a score. The unit size is not: batches never cross a unit, and are padded.
+
+    Raises:
+        ConfigError: more candidates a picture than the model's own beams.
     """
     import torch
 
     beam = captioner.generation.beam if config.beam is None else config.beam
+    try:
+        config.check_beam(beam)
+    except ValueError as error:
+        raise ConfigError(f"caption: {error} (the model's own is {beam})") from None
     settings: dict[str, Any] = {
         "recipe": RECIPE,
         "transform": captioner.transform.fingerprint(),

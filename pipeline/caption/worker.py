@@ -91,7 +91,9 @@ class Worker:
 
     def _archive(self, source: str) -> Archive:
         if source not in self._opened:
-            self._opened[source] = open_archive(location(self._paths[source]), None, self._reading)
+            self._opened[source] = open_archive(
+                location(self._paths[source]), reading=self._reading
+            )
         return self._opened[source]
 
     def _ask(self, unit: str, start: int, digests: Sequence[str | None]) -> list[Place | None]:

@@ -169,7 +169,7 @@ class BertDecoder(AttendingDecoder):
         `state.attention` is the mean over heads and layers.
         """
         assert isinstance(state, AttendingState)
-        past, looks = state.past, []
+        past, looks = state.past.with_room(), []
         words = self.norm(self.embed(tokens) + self.position.weight[past.length])
         x = words.unflatten(0, (-1, past.width))  # [B, W, D]: a picture's beams are its queries
         for number, layer in enumerate(self._layers()):

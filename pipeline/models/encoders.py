@@ -53,9 +53,9 @@ def check_name(name: str) -> None:
         timm_recipe(name)
     elif name not in (known := known_encoders()):
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = f"; did you mean {', '.join(near)}?" if near else "."
         raise ConfigError(
-            f"unknown encoder {name!r}; {hint}There are torchvision's {', '.join(GRIDS)} and ViT, "
+            f"unknown encoder {name!r}{hint} There are torchvision's {', '.join(GRIDS)} and ViT, "
             "vit (of any size), and timm:<model>"
         )
 

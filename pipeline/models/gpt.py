@@ -208,7 +208,7 @@ class GPTDecoder(AttendingDecoder):
         `state.attention` is the mean over heads and layers.
         """
         assert isinstance(state, AttendingState)
-        past, looks = state.past, []
+        past, looks = state.past.with_room(), []
         x = self.embed(tokens) + self.position.weight[past.length]
         for layer, block in enumerate(self._blocks()):
             qkv_RchD = block.split(block.self_qkv(block.norm_self(x)), 3)

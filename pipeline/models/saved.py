@@ -111,6 +111,11 @@ class SavedCaptioner:
             raise WeightsError(
                 f"{path}: missing {result.missing_keys[:5]}, unknown {result.unexpected_keys[:5]}"
             )
+        if damaged := [name for name, value in state.items() if not _finite(value)]:
+            raise WeightsError(
+                f"{path}: NaN or infinity in {len(damaged)} tensors, {damaged[0]} the first; its "
+                "captions would be empty. Use another version, or train or import it again"
+            )
         try:
             tokenizer = Tokenizer.load(directory / "tokenizer.json", **description["tokenizer"])
         except TypeError:
@@ -133,6 +138,13 @@ class SavedCaptioner:
             description["provenance"],
             frequencies.read_bytes() if frequencies.is_file() else None,
         )
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity; reads it once and writes nothing."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def read_description(directory: Path) -> dict[str, Any]:

@@ -24,7 +24,10 @@ def count_frozen(train: Train, stages: int, name: str) -> int:
     if isinstance(train, str):
         return stages if train == "none" else 0
     if not 0 <= train <= stages:
-        raise ConfigError(f"train.encoder.train = {train}: {name} has {stages} stages")
+        raise ConfigError(
+            f"train.encoder.train = {train}: {name} has {stages} stages; none, all, or how many of "
+            f"the last: 0 to {stages}"
+        )
     return stages - train
 
 

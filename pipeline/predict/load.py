@@ -33,7 +33,7 @@ def load_captioner(
         ModelError: the model is damaged or was written by another version.
     """
     text = os.fspath(ref)
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         directory = Path(text).resolve()
         return load_directory(
             directory, device=device, dtype=dtype, ref=str(directory), name=directory.name
@@ -65,9 +65,7 @@ def load_directory(
     chosen = choose_device(device)
     number = choose_dtype(dtype, chosen)
     saved = SavedCaptioner.load(directory)
-    if chosen.type == "cpu":
-        lay_out_for_inference(saved.model)
-    return Predictor(
+    predictor = Predictor(
         saved,
         device=chosen,
         ref=ref,
@@ -76,6 +74,9 @@ def load_directory(
         fingerprint=model_fingerprint(directory),
         dtype=number,
     )
+    if chosen.type == "cpu":
+        lay_out_for_inference(predictor.model)
+    return predictor
 
 
 def parse_ref(ref: str) -> tuple[str, str | None, int | None]:

@@ -78,7 +78,7 @@ class Predictor:
         Raises:
             ImageError: a picture that cannot be decoded.
             ConfigError: something that is not a picture, or a tensor of another type or shape;
-                a number of beams or candidates below 1.
+                a number of beams or candidates below 1, or more candidates than beams.
         """
         if isinstance(images, str | bytes | os.PathLike | Tensor):
             raise ConfigError(
@@ -136,6 +136,11 @@ class Predictor:
         width = self.generation.beam if beam is None else beam
         if min(width, candidates) < 1:
             raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
+        if sampling is None and beam is not None and candidates > beam:
+            raise ConfigError(
+                f"candidates = {candidates}, but beam = {beam} finds no more than {beam} captions; "
+                f"beam = {candidates}, or no beam"
+            )
         found = search(
             self.model,
             memory,

@@ -32,11 +32,10 @@ from captioning_pair import (
     random_pair,
     trained_pair,
 )
-from torch.nn import functional as F
 
 from pipeline.decode import Limits, search
 from pipeline.models.captioner import Memory
-from pipeline.models.linear import linear
+from pipeline.models.linear import Linear, lay_out_for_inference
 
 
 def seconds(run: Callable[[], object], device: str) -> float:
@@ -123,11 +122,12 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
         [searching] = alternating(
             [lambda: search(pair.ours, memory, pair.limits, beam=beam)], options
         )
-        torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as waits:
             warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            waits.clear()  # that the mode is a prototype
             search(pair.ours, memory, pair.limits, beam=beam)
-        torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode("default")
     tokens = options.tokens
     each = pair.images.element_size()
     weights = sum(p.numel() for p in pair.ours.decoder.parameters()) * each
@@ -144,10 +144,10 @@ def roofline(pair: Pair, options: argparse.Namespace) -> None:
 def growth(pair: Pair, options: argparse.Namespace) -> None:
     """The time for the batch as beams and captions grow, beside growth in proportion.
 
-    Keys and values of the memory, computed once whatever follows, are taken out first.
+    Of three things: the steps alone (the search without its start, the memory's keys and values,
+    which is paid once a picture whatever follows), the search, and the encoder and the search.
     """
-    with torch.inference_mode():
-        memory = pair.ours.memory(pair.ours.features(pair.images))
+    memory = Memory(pair.encode())
 
     def run(beam: int, tokens: int) -> Callable[[], object]:
         limits = Limits(BOS, EOS, PAD, max_len=tokens, min_len=tokens)
@@ -158,22 +158,32 @@ def growth(pair: Pair, options: argparse.Namespace) -> None:
         return pair.ours.init_state(memory, 1, 1)
 
     most = pair.architecture["decoder"]["positions"]
-    beams, lengths = (1, 2, 4, 8, 16), [tokens for tokens in (10, 20, 40, 80) if tokens <= most]
-    grid = [(beam, 20) for beam in beams] + [(3, tokens) for tokens in lengths]
-    once, *searching = alternating([start, *(run(*cell) for cell in grid)], options)
-    middle = [statistics.median(taken) - statistics.median(once) for taken in searching]
-    print(
-        f"search for {len(pair.images)} pictures without its start of "
-        f"{1000 * statistics.median(once):.0f} ms; x: beside growth in proportion"
+    lengths = [tokens for tokens in (10, 20, 40, 80) if tokens <= most]
+    series = (
+        ("beams, 20 tokens", (1, 2, 4, 8, 16), [run(beam, 20) for beam in (1, 2, 4, 8, 16)]),
+        ("tokens, beam 1", lengths, [run(1, tokens) for tokens in lengths]),
+        ("tokens, beam 3", lengths, [run(3, tokens) for tokens in lengths]),
     )
-    for what, sizes, taken in (
-        ("beams, 20 tokens", beams, middle[: len(beams)]),
-        ("tokens, beam 3", lengths, middle[len(beams) :]),
-    ):
-        cells = (
-            f"{size}: {1000 * t:.0f} ms ({t / taken[0] * sizes[0] / size:.2f} x)"
-            for size, t in zip(sizes, taken, strict=True)
-        )
+    runs = [run for _, _, some in series for run in some]
+    encoding, once, *searching = alternating([pair.encode, start, *runs], options)
+    print(
+        f"growth, {len(pair.images)} pictures: ms of the steps alone (x: beside growth in proportion, of "
+        f"the steps / the search with its start of {1000 * statistics.median(once):.0f} ms / encoder "
+        f"of {1000 * statistics.median(encoding):.0f} ms and search)"
+    )
+    rows = iter(searching)
+    for what, sizes, some in series:
+        taken = [next(rows) for _ in some]
+        parts = [
+            [[t - o for t, o in zip(each, once, strict=True)] for each in taken],
+            taken,
+            [[t + e for t, e in zip(each, encoding, strict=True)] for each in taken],
+        ]
+        cells = []
+        for place, size in enumerate(sizes):
+            beside = [ratio(part[place], part[0]) * sizes[0] / size for part in parts]
+            steps = 1000 * statistics.median(parts[0][place])
+            cells.append(f"{size}: {steps:.0f} ({' / '.join(f'{x:.2f}' for x in beside)} x)")
         print(f"  {what}: {', '.join(cells)}")
 
 
@@ -181,13 +191,14 @@ def products(options: argparse.Namespace) -> None:
     """torch's matrix product beside ours, at the encoder's and the search's sizes."""
     dtype = getattr(torch, options.dtype)
     for rows in (options.batch * 197, options.batch * 3):
-        x, weight = torch.randn(rows, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
-        turned, bias = weight.T.contiguous().T, torch.randn(1536, dtype=dtype)
+        x, theirs = torch.randn(rows, 384, dtype=dtype), torch.nn.Linear(384, 1536, dtype=dtype)
+        ours = Linear(384, 1536, dtype=dtype)
+        lay_out_for_inference(ours)
         with torch.inference_mode():
             mine, others = alternating(
                 [
-                    lambda x=x, w=turned, b=bias: linear(x, w, b),  # type: ignore[misc]
-                    lambda x=x, w=weight, b=bias: F.linear(x, w, b),  # type: ignore[misc]
+                    lambda x=x, layer=ours: layer(x),  # type: ignore[misc]
+                    lambda x=x, layer=theirs: layer(x),  # type: ignore[misc]
                 ],
                 options,
             )

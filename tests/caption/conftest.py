@@ -29,6 +29,16 @@ def _load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def load_beside() -> Callable[[str], ModuleType]:
+    """A module of this folder."""
+
+    def load(name: str) -> ModuleType:
+        return sys.modules.get(name) or _load(name)
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def stub() -> Callable[..., Any]:
     return _load("stub_captioner").StubCaptioner
 

@@ -20,7 +20,7 @@ import pytest
 from pipeline import storage
 from pipeline.caption import caption, verify
 from pipeline.config import CaptionConfig
-from pipeline.errors import ArchiveError, BusyError, TableError
+from pipeline.errors import ArchiveError, BusyError, ConfigError, TableError
 
 Rows = Callable[[Path], list[dict[str, Any]]]
 ByMember = Callable[[Path], dict[str, Any]]
@@ -50,6 +50,15 @@ def stopping(captioner: Any, calls: int, before: Callable[[], object] = lambda: 
 
     captioner.caption_pixels = caption_pixels
     return captioner
+
+
+def test_more_candidates_than_the_models_own_beams_are_refused_before_any_work(
+    folder: Path, tmp_path: Path, stub: Any
+) -> None:
+    config = CaptionConfig(candidates=4)
+    with pytest.raises(ConfigError, match=r"candidates = 4, but a beam of 3 .* own is 3"):
+        caption(config, [folder], tmp_path / "table", stub())
+    assert not (tmp_path / "table").exists()
 
 
 def test_a_row_carries_what_the_design_says(

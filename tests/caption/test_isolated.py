@@ -222,6 +222,7 @@ def test_a_run_that_is_killed_leaves_no_process_and_a_second_run_is_refused_at_o
     slow = json.dumps({"path": str(pids), "seconds": 60})
     first = started(folder, table, "that_notes_its_process", slow)
     worker = int(wait_for(lambda: pids.exists() and pids.read_text().strip()))
+    wait_for((table / "_table.json").exists)
     second = started(folder, table, "that_notes_its_process", slow)
     _, said = second.communicate(timeout=60)
     assert second.returncode == 6

@@ -60,6 +60,7 @@ def test_recorded_searches_find_the_same(kind, how, recordings, monkeypatch):
     plain = [search(model, memory, LIMITS, **how) for memory in batches]
     assert recordings["recorded"] == 0
     monkeypatch.setattr(capture, "_records", lambda _device: True)
+    monkeypatch.setattr("pipeline.models.attention.ROOM", LIMITS.max_len)  # as on a GPU
     for module in ("pipeline.decode.beam.stride", "pipeline.decode.walk.stride"):
         monkeypatch.setattr(module, lambda _device: 3)
     recorded = [search(model, memory, LIMITS, **how) for memory in batches]

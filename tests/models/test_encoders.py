@@ -130,7 +130,13 @@ def test_unknown_names_say_what_is_near():
         build_encoder("resnet5")
     with pytest.raises(ConfigError, match=r"did you mean convnext_tiny"):
         check_name("convnext_tin")
-    with pytest.raises(ConfigError, match="There are torchvision's ResNet"):
+    with pytest.raises(
+        ConfigError, match=r"did you mean vit_b_16, .*There are torchvision's ResNet"
+    ):
+        check_name("vit_b_17")
+    with pytest.raises(
+        ConfigError, match=r"encoder 'inception_v3'\. There are torchvision's ResNet"
+    ):
         check_name("inception_v3")  # a model, but of no family that ends in a grid
     with pytest.raises(ConfigError, match="5 stages"):
         build_encoder("resnet18", train=6)
@@ -174,6 +180,15 @@ def test_settings_that_cannot_be_are_refused_before_any_work():
     message = wrong(vit, "transform.size=100")
     assert "transform.size = 100 must be a multiple of encoder.patch = 16" in message
     assert "depth, heads: only of name = vit" in wrong("encoder={depth: 2, heads: 2}")
+    assert "only of name = vit, not of swin_t" in wrong("encoder={name: swin_t, depth: 2}")
+    for near in ("Vit", "vitt", "ViT"):
+        assert f"name = '{near}': did you mean vit?" in wrong(f"encoder={{name: {near}, depth: 2}}")
+    assert "encoder.train = -1" in wrong("encoder.train=-1")
+    assert "greater than or equal to 0" in wrong("encoder.train=-1")
+    assert 'in quotes: "timm:test_vit"' in wrong("encoder.name=timm: test_vit")
+    assert 'in quotes: "timm:<model>"' in wrong("encoder.name=timm:")
+    for path in ("tokenizer={kind: file, path: ''}", "encoder.weights=''"):
+        assert "at least 1 character" in wrong(path)
     assert "encoder.width = 'wide'" in wrong(vit, "encoder.width=wide")
     assert "encoder.width = inf" in wrong(vit, "encoder.width=.inf")
     assert "vit has no named weights" in wrong(vit, "encoder.weights=IMAGENET1K_V1")

@@ -84,7 +84,7 @@ def test_beams_move_without_moving_their_caches():
         state = decoder.init_state(memory, 2, 5)
         _, state = decoder.step(torch.tensor([4, 5, 6, 7, 8, 9]), state, False)
         moved = state.select(torch.tensor([1, 0, 2, 2, 5, 5]))
-    assert moved.past.buffer_LcBhKd.data_ptr() == state.past.buffer_LcBhKd.data_ptr()
+    assert moved.past.buffers_cBhKd[0].data_ptr() == state.past.buffers_cBhKd[0].data_ptr()
     assert moved.keys[0].data_ptr() == state.keys[0].data_ptr()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.models import linear as linears
 from pipeline.models.linear import (
     Linear,
     SelfAttention,
@@ -77,6 +78,28 @@ def test_someone_elses_model_gives_the_same_with_the_same_tensors():
     torch.testing.assert_close(model(x), before, atol=1e-5, rtol=1e-5)
     assert model.state_dict().keys() == tensors.keys()
     assert all(torch.equal(model.state_dict()[k], v) for k, v in tensors.items())
+
+
+@pytest.mark.skipif(torch.bfloat16 not in linears._DTYPES, reason="a CPU without bfloat16")
+@torch.no_grad()
+def test_packed_bfloat16_weights_are_the_same_weights_until_they_change(monkeypatch):
+    used = []
+    packed = linears._packed
+    monkeypatch.setattr(linears, "_packed", lambda w: used.append(packed(w)) or used[-1])
+    model = Someones().eval().bfloat16()
+    use_onednn(model)
+    x = torch.randn(3, 5, 8).bfloat16()
+    expected, state = model(x), {k: v.clone() for k, v in model.state_dict().items()}
+    before = len(used)
+    lay_out_for_inference(model)
+    torch.testing.assert_close(model(x), expected, atol=0.02, rtol=0.02)
+    assert all(w.is_mkldnn for w in used[before:]) and len(used) == 2 * before > 0
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
+    model.body[0].weight.zero_()
+    assert not linear(x, model.body[0].weight).any()
+    assert not used[-1].is_mkldnn
+    model.body[2].weight.data = torch.zeros_like(model.body[2].weight)
+    assert not linear(torch.ones(2, 16).bfloat16(), model.body[2].weight).any()
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.config_model import GenerationConfig
+from pipeline.decode import Sampling
 from pipeline.errors import ConfigError, ImageError, ModelError, ModelNotFoundError, WeightsError
 from pipeline.images import Transform
 from pipeline.models.build import build
@@ -81,6 +82,17 @@ def test_damage_is_named(directory):
         load_captioner(directory)
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused(directory, tmp_path, value):
+    saved = SavedCaptioner.load(directory)
+    with torch.no_grad():
+        saved.model.decoder.query.weight[0, 0] = value
+    (tmp_path / "damaged").mkdir()
+    saved.save(tmp_path / "damaged")
+    with pytest.raises(WeightsError, match=r"NaN or infinity in 1 tensors, decoder\.query\.weight"):
+        load_captioner(tmp_path / "damaged", device="cpu")
+
+
 def test_files_that_do_not_belong_together_are_named(directory):
     good = storage.read_json(directory / "captioner.json")
 
@@ -126,12 +138,16 @@ def test_pictures_that_are_none_are_named(directory, tmp_path):
     for wrong in ({"beam": 0}, {"candidates": 0}):
         with pytest.raises(ConfigError, match="start at 1"):
             captioner.caption([black], **wrong)
+    with pytest.raises(ConfigError, match="candidates = 5, but beam = 2"):
+        captioner.caption([black], beam=2, candidates=5)
+    sampled = captioner.caption([black], candidates=5, sampling=Sampling())
+    assert len(sampled[0].candidates) == 5
 
 
 def test_references_and_devices_that_name_nothing(tmp_path):
     assert parse_ref("captioner@champion") == ("captioner", "champion", None)
     assert parse_ref("my.model/12") == ("my.model", None, 12)
-    for bad in ("captioner", "captioner/x", "a b@c", "nowhere/model"):
+    for bad in ("captioner", "captioner/x", "a b@c", "nowhere/model", ""):
         with pytest.raises(ModelNotFoundError, match="NAME@alias"):
             load_captioner(bad, work=tmp_path)
     with pytest.raises(ConfigError, match="not auto, cpu"):

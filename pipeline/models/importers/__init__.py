@@ -20,6 +20,9 @@ from pipeline.text import Tokenizer
 
 __all__ = ["import_checkpoint"]
 
+FILES = {".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".png", ".jpg", ".jpeg"}
+"""Endings that a file has, and no name on the hub."""
+
 
 def import_checkpoint(source: str) -> tuple[SavedCaptioner, list[str]]:
     """A captioner from a checkpoint's directory or its name on the hub, and notes for the user.
@@ -28,8 +31,7 @@ def import_checkpoint(source: str) -> tuple[SavedCaptioner, list[str]]:
         ModelError: not a checkpoint, of an unknown kind, or with a part that cannot be expressed.
         WeightsError: tensors that are missing, of another shape, or of another architecture.
     """
-    directory = Path(source)
-    checkpoint = Checkpoint.open(directory if directory.is_dir() else hub.download(source))
+    checkpoint = Checkpoint.open(_find(source))
     kind = checkpoint.config["model_type"]
     if kind not in KINDS:
         known = "; ".join(f"{name} ({what})" for name, (what, _) in KINDS.items())
@@ -68,3 +70,16 @@ def import_checkpoint(source: str) -> tuple[SavedCaptioner, list[str]]:
     }
     saved = SavedCaptioner(model.eval(), tokenizer, transform, generation, architecture, provenance)
     return saved, notes
+
+
+def _find(source: str) -> Path:
+    """The checkpoint's directory, fetched where `source` is a name on the hub."""
+    path = Path(source)
+    if source and path.is_dir():
+        return path
+    if path.is_file() or path.suffix.lower() in FILES:
+        raise ModelError(
+            f"{source} is a file; a checkpoint is the directory that save_pretrained wrote, or "
+            "OWNER/NAME on the Hugging Face hub"
+        )
+    return hub.download(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers
@@ -73,8 +74,9 @@ def _gpt2(checkpoint: Checkpoint) -> Backend:
 def _bert(checkpoint: Checkpoint) -> Backend:
     """WordPiece with BERT's cleaning (Devlin et al. 2019)."""
     settings = checkpoint.json("tokenizer_config.json")
-    path = str(checkpoint.directory / "vocab.txt")
-    backend = Backend(WordPiece.from_file(path, unk_token=UNKNOWN))
+    path = checkpoint.directory / "vocab.txt"
+    _check_lines(path)
+    backend = Backend(WordPiece.from_file(str(path), unk_token=UNKNOWN))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
@@ -85,6 +87,18 @@ def _bert(checkpoint: Checkpoint) -> Backend:
     backend.decoder = decoders.WordPiece(prefix="##")
     _add_tokens(backend, checkpoint)
     return backend
+
+
+def _check_lines(path: Path) -> None:
+    """Every line is a token, and its number the token's row: of two equal lines one has none."""
+    first: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        token = line.rstrip()
+        if token and (seen := first.setdefault(token, number)) != number:
+            raise ModelError(
+                f"{path}: lines {seen} and {number} are both {token!r}; every line is a token of its "
+                "own, so the file is damaged"
+            )
 
 
 def _add_tokens(backend: Backend, checkpoint: Checkpoint) -> None:

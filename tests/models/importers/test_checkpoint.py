@@ -274,5 +274,14 @@ def test_names_that_the_hub_does_not_give(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     with pytest.raises(ModelError, match=r"no directory here, .* no route to someone/captions$"):
         import_checkpoint("someone/captions")
-    with pytest.raises(ModelError, match="neither a directory nor a name"):
-        import_checkpoint("/no/such/directory")
+    for name in ("/no/such/directory", ""):
+        with pytest.raises(ModelError, match="neither a directory nor a name"):
+            import_checkpoint(name)
+
+
+def test_a_file_is_never_looked_for_on_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "download", lambda name: pytest.fail(f"asked the hub for {name}"))
+    (tmp_path / "model").write_bytes(b"")
+    for name in (str(tmp_path / "model"), "photo.png", "someone/model.safetensors"):
+        with pytest.raises(ModelError, match=f"{name} is a file; a checkpoint is the directory"):
+            import_checkpoint(name)

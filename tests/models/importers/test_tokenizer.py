@@ -70,6 +70,12 @@ def test_added_tokens_of_old_files(original, old, tmp_path):
     assert backend.decode([size, size + 1]).strip() == "zebra"
 
 
+def test_a_vocabulary_with_a_line_twice(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\na\ndog\nruns\ndog\n")
+    with pytest.raises(ModelError, match=r"vocab\.txt: lines 5 and 7 are both 'dog'"):
+        read_backend(Checkpoint(tmp_path, {}), 9)
+
+
 def test_no_tokenizer_and_broken_ones(tmp_path):
     with pytest.raises(ModelError, match=r"no tokenizer: tokenizer\.json, vocab\.json"):
         read_backend(Checkpoint(tmp_path, {}), 9)

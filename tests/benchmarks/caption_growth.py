@@ -1,0 +1,116 @@
+"""How captioning grows: peak memory by pictures, and the seconds in which a finished table is known.
+
+    python tests/benchmarks/caption_growth.py [--pictures 1000 200000] [--units 100000]
+
+Tiny pictures and a captioner without a model, so that only the bulk work itself is measured: by
+the engine in this process, and by the one in a process of its own. Then a table of so many
+finished units of one picture, run again: what the run does before it would caption anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+LIGHT = Path(__file__).parents[1] / "caption" / "light"
+
+
+def make(root: Path, pictures: int) -> None:
+    for number in range(pictures):
+        pixels = np.frombuffer(f"{number:012d}".encode(), np.uint8).reshape(2, 2, 3)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "BMP")
+        folder = root / f"{number // 1000:04d}"
+        if number % 1000 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"{number:07d}.bmp").write_bytes(file.getvalue())
+
+
+def run(root: Path, table: Path, engine: str, unit_size: int) -> None:
+    sys.path.insert(0, str(LIGHT))
+    import light_captioner
+
+    from pipeline.caption import Loader, caption
+    from pipeline.config import CaptionConfig
+
+    config = CaptionConfig(unit_size=unit_size, batch_size=64)
+    loader = Loader(function="light_captioner:captioner")
+    chosen = loader if engine == "isolated" else light_captioner.captioner()
+    began = time.perf_counter()
+    report = caption(config, [root], table, chosen)
+    seconds = time.perf_counter() - began
+    peaks = [
+        resource.getrusage(who).ru_maxrss >> 10
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    print(
+        f"{engine:<12}{report.discovered:>10,} pictures {report.units:>8,} units"
+        f" {seconds:8.1f} s   peak {peaks[0]:,} MB, of the captioning process {peaks[1]:,} MB",
+        flush=True,
+    )
+
+
+def finish(root: Path, table: Path) -> None:
+    """A finished table of units of one picture, without waiting for the disk at each."""
+    os.fsync = lambda descriptor: None  # type: ignore[assignment]
+    run(root, table, "in process", 1)
+
+
+def decide(root: Path, table: Path) -> None:
+    from pipeline.caption.table import Table
+
+    kept = Table(table)
+    began = time.perf_counter()
+    cpu = time.process_time()
+    receipts = kept.finished()
+    left = sum(unit not in receipts for unit, _, _ in kept.plan.unit_rows())
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    print(
+        f"resume decision: {len(receipts):,} finished units, {left} left:"
+        f" {seconds:.2f} s, {cpu:.2f} s of CPU"
+    )
+    del root
+
+
+def apart(work: str, name: str, *arguments: object) -> None:
+    """A function of this module in a process of its own."""
+    path = os.pathsep.join([str(LIGHT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    words = [sys.executable, __file__, "--apart", work, name, *map(str, arguments)]
+    subprocess.run(words, env={**os.environ, "PYTHONPATH": path}, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, nargs="+", default=[1000, 200_000])
+    parser.add_argument("--units", type=int, default=100_000)
+    parser.add_argument("--apart", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.apart:
+        work, name, *rest = given.apart
+        if name == "run":
+            return run(Path(work) / rest[0], Path(work) / rest[1], rest[2], int(rest[3]))
+        return {"finish": finish, "decide": decide}[name](Path(work) / rest[0], Path(work) / "big")
+    with tempfile.TemporaryDirectory() as work:
+        for pictures in sorted({*given.pictures, given.units}):
+            make(Path(work) / str(pictures), pictures)
+        for pictures in given.pictures:
+            for engine in ("in process", "isolated"):
+                apart(work, "run", pictures, f"table-{engine}-{pictures}", engine, 256)
+        apart(work, "finish", given.units)
+        apart(work, "decide", given.units)
+        apart(work, "run", given.units, "big", "in process", 1)
+    return None
+
+
+if __name__ == "__main__":
+    main()
