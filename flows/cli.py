@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from flows import direct, explain, import_hf, report, results, tables
+from flows import direct, explain, gc, import_hf, models, report, results, tables
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import settings_options
 from pipeline import storage
@@ -23,7 +23,9 @@ from pipeline.records import TableReport
 from pipeline.remote import Location, location
 
 
-def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) -> dict[str, Any]:
+def run_flow(
+    name: str, work: Path, config: str | None, overrides: list[str], **more: Any
+) -> dict[str, Any]:
     """Run the flow `flows.<name>`; imports it while a temporary server starts, if one is needed."""
     from flows.embedded import configure
 
@@ -32,7 +34,7 @@ def run_flow(name: str, work: Path, config: str | None, overrides: list[str]) ->
         flow = getattr(importlib.import_module(f"flows.{name}"), name)
     if server is not None:
         server.wait()
-    records: dict[str, Any] = flow(config, overrides, str(work.absolute()))
+    records: dict[str, Any] = flow(config, overrides, str(work.absolute()), **more)
     return records
 
 
@@ -157,43 +159,79 @@ for command in (results.score_captions, results.compare, results.document_freque
 
 
 @main.command()
+@click.option("--dry-run", is_flag=True, help="Decide and say why; change nothing.")
+@click.option(
+    "--require-approval", is_flag=True, help="Wait for `captionmill approve` before it captions."
+)
+@click.option("--cause", default="", metavar="TEXT", help="Why; kept in the audit log.")
 @settings_options
-def promote(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+def promote(
+    dry_run: bool,
+    require_approval: bool,
+    cause: str,
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
     """Register the captioner; if better, as champion.
 
-    It is the one that `train` and `score` made with the same settings; it becomes champion where
-    its CIDEr is better than the champion's.
+    It is the one that `train` and `score` made with the same settings. Both are scored on the pinned
+    evaluation set, each in a process of its own; it becomes champion where its CIDEr is better by more
+    than chance (promote.min_gain, promote.max_p_value) and no guard objects.
 
     \b
     Examples:
       captionmill promote -c configs/demo.yaml
-      captionmill promote -c configs/demo.yaml --set promote.min_gain=0.5
+      captionmill promote -c configs/demo.yaml --set promote.min_gain=0.5 --dry-run
+      captionmill promote -c configs/demo.yaml --require-approval
     """
-    settings = load_config(config, list(overrides))
-    direct.prepare_torch(settings)
+    asked = ["promote.require_approval=true"] if require_approval else []
+    settings = load_config(config, [*overrides, *asked])
     from pipeline.promote import promote as stage
-    from pipeline.score import find_score_card
-    from pipeline.shard import find_shard_set
-    from pipeline.train import find_checkpoint
 
-    shard_set = find_shard_set(settings, work)
-    checkpoint = find_checkpoint(settings, work, shard_set)
-    card = find_score_card(settings, work, shard_set, checkpoint)
-    click.echo(report.about_decision(stage(settings, work, shard_set, checkpoint, card)))
+    records = direct.promotion_records(settings, work)
+    decision = stage(settings, work, *records, cause=cause, dry_run=dry_run)
+    click.echo(report.about_rehearsal(decision) if dry_run else report.about_decision(decision))
+
+
+for command in (models.models, models.approve, models.rollback):
+    main.add_command(command)
 
 
 @main.command()
+@click.option("--cause", default="", metavar="TEXT", help="Who or what asks; in the run's name.")
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A bulk run to look at for drift; may be repeated.",
+)
 @settings_options
-def retrain(config: str | None, overrides: tuple[str, ...], work: Path) -> None:
+def retrain(
+    cause: str,
+    tables: tuple[Path, ...],
+    config: str | None,
+    overrides: tuple[str, ...],
+    work: Path,
+) -> None:
     """Run shard, train, score and promote as one flow.
+
+    With nothing new in data, settings and recipe it says so within seconds. The reason (new shards, new
+    settings, drift) stands in the run's name and in the audit log. With retrain.start=champion training
+    goes on from the champion's weights and tokenizer.
 
     \b
     Examples:
       captionmill retrain -c configs/demo.yaml
+      captionmill retrain -c configs/demo.yaml --set retrain.start=champion --cause schedule
+      captionmill retrain -c configs/demo.yaml --table captions
     """
     # A bad setting stops before any work.
     direct.check_scoring(load_config(config, list(overrides)))
-    records = run_flow("retrain", work, config, list(overrides))
+    paths = [str(table) for table in tables]
+    records = run_flow("retrain", work, config, list(overrides), cause=cause, tables=paths)
     click.echo(report.about_chain(direct.Chain.from_json(records)))
 
 
@@ -283,3 +321,4 @@ main.add_command(explain.explain)
 
 for command in (tables.verify, tables.stale, tables.compact, tables.export):
     main.add_command(command)
+main.add_command(gc.gc)

@@ -94,11 +94,26 @@ def model_directory(ref: str, work: Path) -> Path:
     """
     if ref and Path(ref).is_dir():
         return Path(ref).resolve()
-    from pipeline.predict import parse_ref
     from pipeline.tracking import Tracker
+    from pipeline.tracking.refs import parse_ref
 
     name, alias, version = parse_ref(ref)
     return Tracker(work).resolve(name, alias=alias, version=version).directory
+
+
+def promotion_records(settings: Config, work: Path) -> tuple[ShardSet, Checkpoint, ScoreCard]:
+    """What `promote` takes, of these settings.
+
+    Raises:
+        DataError: a stage before it was not run.
+    """
+    with uninterrupted():  # the stages' modules import torch
+        from pipeline.score import find_score_card
+        from pipeline.shard import find_shard_set
+        from pipeline.train import find_checkpoint
+    shard_set = find_shard_set(settings, work)
+    checkpoint = find_checkpoint(settings, work, shard_set)
+    return shard_set, checkpoint, find_score_card(settings, work, shard_set, checkpoint)
 
 
 def caption_archives(

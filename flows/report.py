@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING
 
 from flows.direct import Chain
 from pipeline.progress import clock
+from pipeline.promote.report import TITLES
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
 
 if TYPE_CHECKING:
     from pipeline.caption import Staleness
 
-METRICS = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-}
+METRICS = {name: title for name, title in TITLES.items() if name != "meteor"}
 
 
 def counts(numbers: Mapping[str, int], none: str = "none") -> str:
@@ -37,6 +31,15 @@ def counts(numbers: Mapping[str, int], none: str = "none") -> str:
 def number(count: int, thing: str) -> str:
     """`1 image`, `2,000 images`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `1.5 GB`."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def escaped(text: str) -> str:
@@ -96,25 +99,34 @@ def about_scores(record: ScoreCard) -> str:
 
 def titles(card: ScoreCard) -> dict[str, str]:
     """`METRICS`, and METEOR where it was asked for."""
-    return METRICS | ({"meteor": "METEOR"} if "meteor" in card.metrics else {})
+    return {name: title for name, title in TITLES.items() if name in {*METRICS, *card.metrics}}
 
 
 def about_decision(record: Decision) -> str:
-    """The summary of `promote`."""
-    return lines(
-        [
-            ("candidate", f"{record.model}/{record.version}"),
-            ("decision", record.reason),
-            ("champion", champion(record)),
-            ("recorded in", shown(record.path)),
-        ]
-    )
+    """The summary of `promote` and `approve`."""
+    rows = [("candidate", f"{record.model}/{record.version}"), ("decision", record.reason)]
+    rows += [
+        (guard.name, f"{'passed' if guard.passed else 'FAILED'}: {guard.sentence}")
+        for guard in record.guards
+    ]
+    if record.approved_by is not None:
+        rows.append(("approved by", ": ".join(filter(None, [record.approved_by, record.approval]))))
+    rows += [("champion", champion(record)), ("recorded in", shown(record.path))]
+    return lines(rows)
+
+
+def about_rehearsal(record: Decision) -> str:
+    """The summary of `promote --dry-run`: what would happen."""
+    would = "would be promoted" if record.promoted else "would not be promoted"
+    if record.waiting:
+        would = "would wait for approval"
+    return "\n".join([*about_decision(record).splitlines()[:-2], f"dry run: it {would}"])
 
 
 def champion(record: Decision) -> str:
     """NAME/version of the champion that the decision left."""
     version = record.version if record.promoted else record.champion_version
-    return f"{record.model}/{version}"
+    return "none yet" if version is None else f"{record.model}/{version}"
 
 
 def about_table(record: TableReport) -> str:
@@ -245,37 +257,3 @@ def shown(path: str) -> str:
         return path
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def markdown(
-    shard_set: ShardSet, checkpoint: Checkpoint, card: ScoreCard, decision: Decision
-) -> str:
-    """The score card beside the champion's, and the decision, as Prefect's UI shows them."""
-    theirs = decision.champion
-    head = f"{decision.model}/{decision.champion_version}" if theirs else "no champion before"
-    rows = [
-        f"| {title} | {card.metrics[name]:.1f} | "
-        f"{f'{theirs[name]:.1f}' if theirs and name in theirs else ''} |"
-        for name, title in titles(card).items()
-    ]
-    return "\n".join(
-        [
-            f"# {decision.model}/{decision.version}: "
-            f"{'promoted' if decision.promoted else 'not promoted'}",
-            "",
-            decision.reason,
-            "",
-            f"| x100 | {decision.model}/{decision.version} | {head} |",
-            "|---|---:|---:|",
-            *rows,
-            "",
-            f"- scored on {card.images:,} pictures of `{card.split}`, references "
-            f"`{card.references}`",
-            f"- signature `{card.signature}`",
-            f"- trained on {counts(shard_set.samples)} pictures, shard set "
-            f"`{checkpoint.shard_set}`",
-            f"- captioner `{checkpoint.path}`",
-            f"- gain needed: more than {decision.min_gain:.1f} CIDEr",
-            "",
-        ]
-    )

@@ -8,8 +8,10 @@ from typing import Any
 
 from prefect import runtime
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 
 from pipeline.errors import CaptionmillError
+from pipeline.promote.audit import this_user
 
 # Markers on disk decide what is done, so Prefect keeps and caches no results.
 STAGE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
@@ -29,10 +31,21 @@ REMOTE: dict[str, Any] = {
 }
 
 
-def run_name() -> str:
-    """The flow, the configuration file's stem and the time: retrain-flickr8k-20261121-0930."""
+def run_name(reason: str = "") -> str:
+    """The flow, the configuration file's stem, why, and the time: retrain-flickr8k-20261121-0930."""
     flow = str(runtime.flow_run.flow_name)
     config = runtime.flow_run.parameters.get("config")
     started = datetime.now().astimezone().strftime("%Y%m%d-%H%M")
-    parts = [flow, Path(config).stem if config else flow, started]
-    return "-".join(dict.fromkeys(parts))
+    parts = [flow, Path(config).stem if config else flow, reason, started]
+    return "-".join(dict.fromkeys(filter(None, parts)))
+
+
+def name_run(reason: str) -> None:
+    """Put the reason of this flow run into its name, now that it is known."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=run_name(reason))
+
+
+def asked_by() -> str:
+    """Who or what asked for what this run does: the run by name, and the user it runs as."""
+    return f"flow run {runtime.flow_run.name} ({this_user()})"

@@ -23,7 +23,9 @@ from pipeline.config_model import (
     TransformConfig,
     WordTokenizerConfig,
 )
+from pipeline.config_promote import PromoteConfig
 from pipeline.config_recipe import AugmentConfig, AverageConfig, OrderConfig, ScheduleConfig
+from pipeline.config_retrain import RetrainConfig
 from pipeline.config_self_critical import SelfCriticalConfig
 from pipeline.config_sources import Source
 from pipeline.errors import ConfigError
@@ -69,6 +71,11 @@ class TrainConfig(Strict):
     transform: TransformConfig = Field(default_factory=TransformConfig)
     tokenizer: TokenizerConfig = Field(default_factory=WordTokenizerConfig)
     generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    start: str | None = Field(
+        None,
+        description="A captioner's directory to go on from: its weights, and its tokenizer instead of "
+        "`tokenizer`; relative to `data_root`. `retrain.start` fills it in.",
+    )
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(
         32, ge=1, le=65_536, description="Pictures a step, of all ranks together."
@@ -223,15 +230,6 @@ class ScoreConfig(Strict):
     )
 
 
-class PromoteConfig(Strict):
-    """`promote`: a candidate into the registry, and the champion's chair if it is better."""
-
-    name: str = Field("captioner", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    min_gain: float = Field(
-        0.0, description="CIDEr (x100 scale) by which the candidate must be better."
-    )
-
-
 class CaptionConfig(Strict):
     """`caption`: an archive into a table of captions."""
 
@@ -310,6 +308,7 @@ class Config(Strict):
     train: TrainConfig = Field(default_factory=TrainConfig)
     score: ScoreConfig = Field(default_factory=ScoreConfig)
     promote: PromoteConfig = Field(default_factory=PromoteConfig)
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
     caption: CaptionConfig = Field(default_factory=CaptionConfig)
 
     def input_path(self, path: str) -> Path:

@@ -10,7 +10,8 @@
     │   └── ArchiveError            an archive that cannot be read or holds no pictures
     ├── ModelError              4   a model that cannot be found, loaded or used
     │   ├── WeightsError            tensors that do not fit the architecture
-    │   └── ModelNotFoundError      a model reference that names nothing
+    │   ├── ModelNotFoundError      a model reference that names nothing
+    │   └── AliasMovedError         an alias that somebody moved while it was being decided about
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
     ├── StorageError            7   object storage that cannot be reached, or refuses
@@ -75,6 +76,10 @@ class WeightsError(ModelError):
 
 class ModelNotFoundError(ModelError):
     """A model reference that names nothing, or a registry with no champion yet."""
+
+
+class AliasMovedError(ModelError):
+    """An alias that is not where a decision found it; nothing is changed."""
 
 
 class TableError(CaptionmillError):

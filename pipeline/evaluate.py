@@ -5,7 +5,6 @@ Scores are the raw ones of coco-caption (CIDEr up to 10); people are shown them 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pipeline.config import Config
 from pipeline.decode import Caption
 from pipeline.errors import DataError, ImageError
 from pipeline.metrics import DocumentFrequencies, References, Scores
+from pipeline.metrics.control import displaced
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
 from pipeline.shard_bytes import Fetch
@@ -81,12 +81,12 @@ def evaluate_captioner(
         DataError: a picture of the shards cannot be decoded.
     """
     count = len(reader) if limit is None else min(limit, len(reader))
-    captions = _captions(predictor, reader, count, beam, batch_size, progress, features)
+    captions = caption_split(predictor, reader, count, beam, batch_size, progress, features)
     if references is None:
         references = References(reader.captions()[:count])
     hypotheses = [caption.text for caption in captions]
     if shuffle_images:
-        hypotheses = _displaced(hypotheses)
+        hypotheses = displaced(hypotheses)
     scores = metrics.score_captions(references, hypotheses, document_frequencies)
     ids = [info["id"] for info in reader.infos()[:count]]
     scored = storage.fingerprint([reader.fingerprint, count, references.fingerprint])
@@ -104,15 +104,20 @@ def stored_frequencies(config: Config) -> DocumentFrequencies | None:
     return DocumentFrequencies.load(config.input_path(config.score.document_frequencies))
 
 
-def _captions(
+def caption_split(
     predictor: Predictor,
     reader: ShardReader,
     count: int,
     beam: int | None,
     batch_size: int,
-    progress: bool,
-    features: Features | None,
+    progress: bool = True,
+    features: Features | None = None,
 ) -> list[Caption]:
+    """The captions of a split's first `count` pictures, in the reader's order.
+
+    Raises:
+        DataError: a picture of the shards cannot be decoded.
+    """
     source = features if features is not None else _decoder(predictor, reader)
     line = Progress("score", count) if progress else None
     captions: list[Caption] = []
@@ -167,13 +172,3 @@ def load_pixels(
                 "shard again with shard.check=decode to leave such pictures out"
             ) from None
     return pixels
-
-
-def _displaced(items: list[str]) -> list[str]:
-    """Each item at another's place: a seeded permutation without fixed points."""
-    order = list(range(len(items)))
-    random.Random(0).shuffle(order)  # noqa: S311  a control, not a secret
-    displaced = list(items)
-    for place, giver in zip(order, [*order[1:], *order[:1]], strict=True):
-        displaced[place] = items[giver]
-    return displaced

@@ -81,6 +81,81 @@ class ScoreCard(Record):
     run_id: str | None
 
 
+class EvaluationSet(Record):
+    """The pictures and references that candidate and champion are compared on."""
+
+    fingerprint: str
+    """Of the split's content and order."""
+    split: str
+    images: int
+    shard_set: ShardSet
+    """Where it was pinned; its parts never change."""
+
+
+class Gain(Record):
+    """What the candidate has over the champion in one metric, x100 scale."""
+
+    difference: float
+    low: float
+    high: float
+    """Bounds of the 95 % interval of the difference, by paired bootstrap over images."""
+    p_value: float
+    """Two-sided, of the shifted bootstrap."""
+
+
+class Behaviour(Record):
+    """What a set of captions looks like, whatever the references say, and how fast it came."""
+
+    length: float
+    """Mean words a caption."""
+    vocabulary: int
+    """Different words."""
+    repeated: float
+    """Share of captions that say something twice."""
+    unfinished: float
+    """Share of captions that were cut at their longest length."""
+    shared: float
+    """Share of pictures whose caption another picture has too."""
+    misplaced: float
+    """CIDEr (x100 scale) of each picture's caption against another picture's references."""
+    speed: float
+    """Pictures captioned a second."""
+    confidence: float | None = None
+    """Mean of the captions' mean token log-probabilities."""
+
+
+class Guard(Record):
+    """One condition beside the gain: what was measured, what is allowed, and a sentence."""
+
+    name: str
+    passed: bool
+    candidate: float | str | None
+    champion: float | str | None
+    threshold: float | str
+    sentence: str
+
+
+class SliceScore(Record):
+    """CIDEr (x100 scale) of the pictures that share a value of a `meta` column."""
+
+    value: str
+    images: int
+    candidate: float
+    champion: float | None
+    judged: bool
+    """Whether it is large enough to be judged."""
+
+
+class Example(Record):
+    """A picture with both captions; CIDEr on the x100 scale."""
+
+    image: str
+    candidate: str
+    candidate_cider: float
+    champion: str | None
+    champion_cider: float | None
+
+
 class Decision(Record):
     """Whether a candidate became champion, and the numbers; made by `promote`."""
 
@@ -97,6 +172,39 @@ class Decision(Record):
     """The former champion's version."""
     min_gain: float
     signature: str
+    waiting: bool = False
+    """It passed, and a person has to approve it."""
+    max_p_value: float = 1.0
+    resamples: int = 0
+    evaluation_set: EvaluationSet | None = None
+    gains: dict[str, Gain] = {}
+    """By metric; empty without a champion to compare with."""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % intervals of the candidate's scores, by metric."""
+    behaviour: Behaviour | None = None
+    champion_behaviour: Behaviour | None = None
+    guards: tuple[Guard, ...] = ()
+    slices: tuple[SliceScore, ...] = ()
+    """The worst first; no more than `SLICES` of them."""
+    examples: tuple[Example, ...] = ()
+    training_images: int = 0
+    asked_by: str = ""
+    """Who or what asked for the promotion."""
+    cause: str = ""
+    """Why, where it was said."""
+    flow_run: str | None = None
+    """Prefect's id of the run that waits for approval."""
+    approved_by: str | None = None
+    approval: str | None = None
+    """Why it was approved."""
+
+    def failed(self) -> list[Guard]:
+        """The guards that it does not pass."""
+        return [guard for guard in self.guards if not guard.passed]
+
+
+SLICES = 20
+"""Slices that a decision lists."""
 
 
 class TableReport(Record):

@@ -90,3 +90,5 @@ class Caption:
     """Mean token log-probability; nearer to 0 is more confident."""
     candidates: tuple[tuple[str, float], ...]
     """(text, score), best first; the first is the caption itself."""
+    ended: bool = True
+    """Whether it came to its end, instead of being cut at its longest length."""

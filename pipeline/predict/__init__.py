@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pipeline.predict.device import choose_device, choose_dtype
 from pipeline.predict.limits import search_limits
-from pipeline.predict.load import load_captioner, load_directory, parse_ref
+from pipeline.predict.load import load_captioner, load_directory
 from pipeline.predict.predictor import Predictor
+from pipeline.tracking.refs import parse_ref
 
 __all__ = [
     "Predictor",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-from pipeline.errors import ModelNotFoundError
 from pipeline.models.linear import lay_out_for_inference
 from pipeline.models.saved import SavedCaptioner, model_fingerprint
 from pipeline.predict.device import choose_device, choose_dtype
 from pipeline.predict.predictor import Predictor
+from pipeline.tracking.refs import parse_ref
 
 
 def load_captioner(
@@ -77,20 +76,3 @@ def load_directory(
     if chosen.type == "cpu":
         lay_out_for_inference(predictor.model)
     return predictor
-
-
-def parse_ref(ref: str) -> tuple[str, str | None, int | None]:
-    """NAME@alias or NAME/version as (name, alias, version).
-
-    Raises:
-        ModelNotFoundError: neither of the two, and not a directory.
-    """
-    found = re.fullmatch(
-        r"(?P<name>[A-Za-z0-9][\w.\-]*)(@(?P<alias>[\w.\-]+)|/(?P<version>\d+))", ref
-    )
-    if found is None:
-        raise ModelNotFoundError(
-            f"model {ref!r} is neither NAME@alias, NAME/version nor a captioner's directory"
-        )
-    version = found["version"]
-    return found["name"], found["alias"], int(version) if version else None

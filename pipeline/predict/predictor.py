@@ -154,7 +154,8 @@ class Predictor:
 
     def _caption(self, hypotheses: list[Hypothesis]) -> Caption:
         found = [(self.saved.tokenizer.decode(h.tokens), h.score) for h in hypotheses]
-        return Caption(found[0][0], found[0][1], tuple(found))
+        ended = self.limits.eos in hypotheses[0].tokens[-1:]
+        return Caption(found[0][0], found[0][1], tuple(found), ended)
 
     def pixels(self, image: Image) -> Tensor:
         """One picture as the model's input before normalisation: uint8 [3, size, size].

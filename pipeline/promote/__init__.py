@@ -2,26 +2,35 @@
 
 Everything is decided from what the registry holds, so a rerun after a kill repairs whatever
 was left undone, and after the registry was deleted the work is done again. Aliases:
-`champion`; `previous`, the champion before it; `challenger`, the last candidate refused.
+`champion`; `previous`, the champion before it; `challenger`, the last candidate that was refused
+or waits for a person.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.progress import say
-from pipeline.promote.champion import champion_scores
-from pipeline.promote.gate import decide
+from pipeline.promote.approve import approve
+from pipeline.promote.audit import Entry, this_user
+from pipeline.promote.case import Case
+from pipeline.promote.evaluation_set import pin, pinned_set
+from pipeline.promote.judging import judge
+from pipeline.promote.keep import attach_evidence, stored_decision
+from pipeline.promote.moves import begin, finish_pending, promotions, remove_torn
+from pipeline.promote.rollback import rollback
+from pipeline.promote.settle import decided
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet
-from pipeline.tracking import ModelVersion, Tracker
+from pipeline.tracking import Tracker
 
-RECIPE = 1
+__all__ = ["Entry", "approve", "promote", "rollback"]
 
 
 def promote(
@@ -30,71 +39,59 @@ def promote(
     shard_set: ShardSet,
     checkpoint: Checkpoint,
     score_card: ScoreCard,
+    *,
+    asked_by: str | None = None,
+    cause: str = "",
+    flow_run: str | None = None,
+    dry_run: bool = False,
 ) -> Decision:
     """Register the checkpoint, compare it with the champion, and settle the aliases.
 
+    Args:
+        config: the settings.
+        work: the work directory.
+        shard_set: what the checkpoint was trained with.
+        checkpoint: the candidate.
+        score_card: its scores.
+        asked_by: who or what asks; default: this user.
+        cause: why.
+        flow_run: Prefect's id of a run that waits where a person has to approve.
+        dry_run: decide, and change nothing.
+
     Raises:
-        ConfigError: the score card is a control or another checkpoint's, or MLflow is missing.
+        ConfigError: the score card is a control or another checkpoint's, the evaluation set is too
+            small, the champion was promoted by other metrics, or MLflow is missing.
+        DataError: there is no evaluation set, or the pinned one is gone.
         BusyError: another promotion runs in `work`.
-        ModelError: the champion has to be scored again and cannot be loaded.
+        ModelError: the champion cannot be loaded.
+        AliasMovedError: the champion was moved while the candidate was compared with it.
     """
-    _check(config, checkpoint, score_card)
-    case = Case(config, work.absolute(), shard_set, checkpoint, score_card)
-    with storage.lock(case.work / "promote"):
+    _check(config, shard_set, checkpoint, score_card)
+    case = Case(
+        config,
+        work.absolute(),
+        shard_set,
+        checkpoint,
+        score_card,
+        asked_by or this_user(),
+        cause,
+        flow_run,
+    )
+    if dry_run:
+        return _rehearse(case)
+    with storage.lock(promotions(case.work)):
+        remove_torn(case.work)
         tracker = Tracker(case.work)
-        candidate = tracker.register(config.promote.name, Path(checkpoint.path), checkpoint.run_id)
-        champion = _champion(tracker, candidate.name)
-        identity = case.identity(candidate, champion)
-        decision = _stored(candidate, champion, identity)
-        directory = case.work / "promote" / (decision.fingerprint if decision else identity)
-        record = directory / "record.json"
-        known = decision is not None and record.exists()
-        if decision is None:
-            record.unlink(missing_ok=True)  # of a registry that is gone
-            decision = _decide(case, candidate, champion, directory)
-            case.keep(directory / "evidence")
-            decision.save(directory / "evidence" / "decision.json")
-            _attach(tracker, candidate, case, decision)
-        if not known:
-            _settle(tracker, decision)
-            decision.save(record)
+        finish_pending(tracker, config.promote.name)
+        decision, known = _decide_and_settle(case, tracker)
         note = _moved(tracker, decision)
     say("promote", f"{'nothing new: ' if known else ''}{decision.reason}{note}")
     return decision
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a decision rests on, beside the champion."""
-
-    config: Config
-    work: Path
-    shard_set: ShardSet
-    checkpoint: Checkpoint
-    card: ScoreCard
-
-    def identity(self, candidate: ModelVersion, champion: ModelVersion | None) -> str:
-        """The decision's fingerprint."""
-        card = self.card
-        return storage.fingerprint(
-            {
-                "recipe": RECIPE,
-                "candidate": [candidate.ref, candidate.fingerprint],
-                "champion": champion and [champion.ref, champion.fingerprint],
-                "card": [card.fingerprint, card.references, card.signature, card.metrics],
-                "min_gain": self.config.promote.min_gain,
-            }
-        )
-
-    def keep(self, directory: Path) -> None:
-        """Write it as files, as the version will carry it."""
-        self.shard_set.save(directory / "shard_set.json")
-        self.checkpoint.save(directory / "checkpoint.json")
-        self.card.save(directory / "score_card.json")
-        storage.commit(directory / "config.yaml", self.config.to_yaml())
-
-
-def _check(config: Config, checkpoint: Checkpoint, score_card: ScoreCard) -> None:
+def _check(
+    config: Config, shard_set: ShardSet, checkpoint: Checkpoint, score_card: ScoreCard
+) -> None:
     if config.score.shuffle_images:
         raise ConfigError(
             "score.shuffle_images = true is a control; set it to false to promote by its scores"
@@ -104,102 +101,56 @@ def _check(config: Config, checkpoint: Checkpoint, score_card: ScoreCard) -> Non
             f"score card {score_card.path} belongs to checkpoint {score_card.checkpoint}, not "
             f"{checkpoint.fingerprint}; run `captionmill score` with these settings first"
         )
-
-
-def _champion(tracker: Tracker, name: str) -> ModelVersion | None:
-    number = tracker.aliases(name).get("champion")
-    found = (version for version in tracker.versions(name) if version.version == number)
-    return next(found, None)
-
-
-def _stored(
-    candidate: ModelVersion, champion: ModelVersion | None, identity: str
-) -> Decision | None:
-    """The decision that the version carries, if it is about this situation.
-
-    The decision that made the reigning champion stays valid: there is nothing to decide.
-    """
-    try:
-        decision = Decision.model_validate_json(candidate.tags.get("captionmill.decision", ""))
-    except ValidationError:
-        return None  # never decided, or by a release whose records were different
-    reigns = champion is not None and champion.version == candidate.version
-    if decision.fingerprint == identity or (reigns and decision.promoted):
-        return decision
-    return None
-
-
-def _decide(
-    case: Case, candidate: ModelVersion, champion: ModelVersion | None, directory: Path
-) -> Decision:
-    card = case.card
-    theirs: dict[str, float] | None = None
-    if champion is not None:
-        reigns = champion.version == candidate.version
-        theirs = (
-            card.metrics
-            if reigns
-            else champion_scores(case.config, case.work, case.shard_set, card, champion)
+    if checkpoint.shard_set != shard_set.fingerprint:
+        raise ConfigError(
+            f"checkpoint {checkpoint.path} was trained with the shard set {checkpoint.shard_set}, not "
+            f"{shard_set.fingerprint}: whether it learned from evaluation pictures cannot be told; "
+            "promote it with the settings that it was trained with"
         )
-    verdict = decide(
-        candidate=(candidate.ref, card.metrics),
-        champion=None if champion is None or theirs is None else (champion.ref, theirs),
-        min_gain=case.config.promote.min_gain,
-    )
-    return Decision(
-        path=str(directory),
-        fingerprint=directory.name,
-        model=candidate.name,
-        version=candidate.version,
-        promoted=verdict.promoted,
-        reason=verdict.reason,
-        candidate=card.metrics,
-        champion=theirs,
-        champion_version=champion.version if champion is not None else None,
-        min_gain=case.config.promote.min_gain,
-        signature=card.signature,
-    )
 
 
-def _attach(tracker: Tracker, candidate: ModelVersion, case: Case, decision: Decision) -> None:
-    """Files first; the decision's tag last, since a rerun takes it for the whole."""
-    for folder, source in (
-        ("evidence/score", Path(case.card.path)),
-        ("evidence", Path(decision.path) / "evidence"),
-    ):
-        for path in sorted(source.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                tracker.attach(candidate, path, folder)
-    tracker.tag(
-        candidate,
-        {
-            "shard_set": case.checkpoint.shard_set,
-            "checkpoint": case.checkpoint.fingerprint,
-            "score_card": case.card.model_dump_json(),
-            "beam": case.config.score.beam,
-            "dtype": case.config.score.dtype,
-            "cider": round(case.card.metrics["cider"], 3),
-            "promoted": decision.promoted,
-            "reason": decision.reason,
-            "decision": decision.model_dump_json(),
-        },
-    )
+def _decide_and_settle(case: Case, tracker: Tracker) -> tuple[Decision, bool]:
+    config, checkpoint = case.config, case.checkpoint
+    evaluation_set = pinned_set(config, tracker, case.shard_set)
+    candidate = tracker.register(config.promote.name, Path(checkpoint.path), checkpoint.run_id)
+    before = tracker.aliases(candidate.name)
+    champion = tracker.find(candidate.name, before.get("champion"))
+    identity = case.identity(candidate, champion, evaluation_set)
+    decision = stored_decision(candidate, champion, identity)
+    directory = promotions(case.work) / (decision.fingerprint if decision else identity)
+    if decision is not None and (directory / "record.json").exists():
+        return decision, True
+    if decision is None:
+        (directory / "record.json").unlink(missing_ok=True)  # of a registry that is gone
+        decision = judge(case, candidate, champion, evaluation_set, directory)
+        attach_evidence(tracker, candidate, case, decision, directory)
+    if decision.path != str(directory):  # the work directory was moved since
+        decision = decision.model_copy(update={"path": str(directory)})
+    pin(config, tracker, evaluation_set)
+    begin(tracker, decided(decision, before))
+    return decision, False
 
 
-def _settle(tracker: Tracker, decision: Decision) -> None:
-    """Point the aliases where the decision says; again does nothing."""
-    aliases = tracker.aliases(decision.model)
-    if decision.promoted:
-        wanted = {"previous": decision.champion_version, "champion": decision.version}
-        if aliases.get("challenger") == decision.version:
-            tracker.set_alias(decision.model, "challenger", None)
-    elif decision.version != aliases.get("champion"):
-        wanted = {"challenger": decision.version}
-    else:
-        wanted = {}
-    for alias, version in wanted.items():
-        if version is not None and aliases.get(alias) != version:
-            tracker.set_alias(decision.model, alias, version)
+def _rehearse(case: Case) -> Decision:
+    """The decision, made in a temporary directory; registry and work directory stay as they are."""
+    tracker = Tracker(case.work)
+    evaluation_set = pinned_set(case.config, tracker, case.shard_set)
+    name = case.config.promote.name
+    champion = tracker.champion(name)
+    candidate = tracker.would_register(name, Path(case.checkpoint.path))
+    with _scratch() as directory:
+        decision = judge(case, candidate, champion, evaluation_set, directory)
+    say("promote", f"dry run, nothing is changed: {decision.reason}")
+    return decision
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="captionmill-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _moved(tracker: Tracker, decision: Decision) -> str:

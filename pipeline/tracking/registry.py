@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import shutil
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError
+from pipeline.tracking.lease import SUFFIX, lease
+from pipeline.tracking.pyfunc import CAPTIONER, pyfunc_files
 from pipeline.tracking.runs import Runs
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
 
+PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -34,9 +38,15 @@ class ModelVersion:
     fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
 
     @functools.cached_property
-    def directory(self) -> Path:
+    def root(self) -> Path:
         """Its files on this machine; downloaded once if the store is elsewhere."""
         return self.fetch(self)
+
+    @property
+    def directory(self) -> Path:
+        """The captioner among its files: below `root`, or `root` itself in older registries."""
+        inner = self.root / CAPTIONER
+        return inner if inner.is_dir() else self.root
 
     @property
     def folder(self) -> str:
@@ -72,12 +82,12 @@ class Tracker(Runs):
         for known in self.versions(name):
             if known.fingerprint == fingerprint:
                 path = self._files(known.source)
-                if path is not None and not path.is_dir():
-                    self.client.log_artifacts(known.run_id, str(directory), known.folder)
+                if path is not None and not (path / CAPTIONER).is_dir():
+                    self._store_files(known.run_id, directory, known.folder)
                 return known
         run_id = self._run_for(name, fingerprint, run_id)
         folder = f"{name}/{fingerprint}"
-        self.client.log_artifacts(run_id, str(directory), folder)
+        self._store_files(run_id, directory, folder)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
         if name not in self._names():
             self.client.create_registered_model(name)
@@ -86,6 +96,27 @@ class Tracker(Runs):
             name, source, run_id, tags={**texts, FINGERPRINT: fingerprint}
         )
         return self._version(made)
+
+    def _store_files(self, run_id: str, directory: Path, folder: str) -> None:
+        """Copy a captioner, and what makes a pyfunc of it, to a run's artifacts."""
+        with pyfunc_files(directory) as around:
+            self.client.log_artifacts(run_id, str(around), folder)
+        self.client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
+
+    def would_register(self, name: str, directory: Path) -> ModelVersion:
+        """The version that `register` would give, without registering anything."""
+        fingerprint = directory_fingerprint(directory)
+        versions = self.versions(name)
+        known = next((one for one in versions if one.fingerprint == fingerprint), None)
+        return known or ModelVersion(
+            name=name,
+            version=1 + max((one.version for one in versions), default=0),
+            fingerprint=fingerprint,
+            tags={},
+            source=str(directory),
+            run_id="",
+            fetch=lambda _version: directory,
+        )
 
     def _run_for(self, name: str, fingerprint: str, run_id: str | None) -> str:
         if run_id is not None and self.has_run(run_id):
@@ -99,10 +130,50 @@ class Tracker(Runs):
 
     def tag(self, version: ModelVersion, tags: Mapping[str, object]) -> None:
         """Set tags of a version."""
+        self.tag_version(version.name, version.version, tags)
+
+    def tag_version(self, name: str, version: int, tags: Mapping[str, object]) -> None:
+        """Set tags of NAME/version."""
         for key, value in tags.items():
-            self.client.set_model_version_tag(
-                version.name, str(version.version), f"captionmill.{key}", str(value)
-            )
+            self.client.set_model_version_tag(name, str(version), f"{PREFIX}{key}", str(value))
+
+    def describe(self, version: ModelVersion, text: str) -> None:
+        """Set a version's description."""
+        self.client.update_model_version(version.name, str(version.version), description=text)
+
+    def names(self) -> list[str]:
+        """All registered models."""
+        if self.unused():
+            return []
+        return sorted(name for name in self._names() if not name.endswith(SUFFIX))
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the registered model itself, without our prefix; empty if there is none."""
+        if self.unused() or name not in self._names():
+            return {}
+        tags: dict[str, str] = self.client.get_registered_model(name).tags
+        return {key.removeprefix(PREFIX): value for key, value in tags.items()}
+
+    def tag_model(self, name: str, tags: Mapping[str, object]) -> None:
+        """Set tags of the registered model itself."""
+        for key, value in tags.items():
+            self.client.set_registered_model_tag(name, f"{PREFIX}{key}", str(value))
+
+    @contextlib.contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Hold the aliases of `name` for the length of a move.
+
+        A work directory's own registry is held by the promotion's lock on that directory; one
+        that several machines share, by a lease in the registry itself.
+
+        Raises:
+            BusyError: somebody else holds the lease.
+        """
+        if self.local:
+            yield
+            return
+        with lease(self.client, name):
+            yield
 
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of `name`, oldest first; none if nothing has that name."""
@@ -116,6 +187,14 @@ class Tracker(Runs):
             token = page.token
             if not token:
                 return sorted(map(self._version, found), key=lambda version: version.version)
+
+    def find(self, name: str, number: int | None) -> ModelVersion | None:
+        """Version `number` of `name`; None where there is none, or no number."""
+        return next((known for known in self.versions(name) if known.version == number), None)
+
+    def champion(self, name: str) -> ModelVersion | None:
+        """The version that `champion` points at; None where there is none."""
+        return self.find(name, self.aliases(name).get("champion"))
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias to version number; empty if nothing has that name."""
@@ -146,7 +225,7 @@ class Tracker(Runs):
         if wanted is None or wanted not in versions:
             raise ModelNotFoundError(self._missing(name, alias, version, aliases, list(versions)))
         found = versions[wanted]
-        found.directory  # noqa: B018  (missing files are an error of this call)
+        found.root  # noqa: B018  (missing files are an error of this call)
         return found
 
     def _missing(
@@ -206,6 +285,11 @@ class Tracker(Runs):
                         path.rename(new / path.name)
                     shutil.rmtree(new / inner[0])
         return target
+
+    def local_files(self, version: ModelVersion) -> Path | None:
+        """Where a version's files lie in this work directory, without fetching them."""
+        path = self._files(version.source)
+        return path if path is not None and path.is_dir() else None
 
     def _files(self, source: str) -> Path | None:
         """Where a version's files lie on this machine; none if the store is elsewhere.

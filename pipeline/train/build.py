@@ -12,13 +12,14 @@ from pipeline.models.build import build
 from pipeline.models.gpt import GPTDecoder
 from pipeline.models.importers.gpt2 import initialise
 from pipeline.models.recipe import transform_for
-from pipeline.models.saved import SavedCaptioner
+from pipeline.models.saved import SavedCaptioner, model_fingerprint
 from pipeline.predict import search_limits
 from pipeline.records import ShardSet
 from pipeline.train.average import MovingAverage
 from pipeline.train.checkpoints import TrainingState
 from pipeline.train.identity import decoder_weights, fingerprint, weights_file
 from pipeline.train.optimiser import build_optimiser
+from pipeline.train.start import former_captioner, require_same
 from pipeline.train.vocabulary import build_tokenizer
 
 
@@ -30,9 +31,14 @@ def build_captioner(
     Raises:
         ConfigError: a setting that cannot work.
         WeightsError: an encoder or decoder weights file that does not fit.
+        ModelError: the captioner to start from cannot be loaded.
     """
     settings = config.train
-    tokenizer = build_tokenizer(config, (text for group in captions for text in group))
+    former = former_captioner(config)
+    if former is not None:
+        tokenizer = former.tokenizer
+    else:
+        tokenizer = build_tokenizer(config, (text for group in captions for text in group))
     search_limits(tokenizer, settings.generation)  # a setting that cannot work stops here
     transform = transform_for(settings.encoder, settings.transform)
     architecture: dict[str, Any] = {
@@ -45,15 +51,21 @@ def build_captioner(
         "size": transform.size,
     }
     torch.manual_seed(settings.seed)
-    model = build(architecture, weights_file(config) or settings.encoder.weights)
-    if (start := decoder_weights(config)) is not None:
+    if former is not None:
+        require_same(former, architecture, transform)
+        model = former.model
+    else:
+        model = build(architecture, weights_file(config) or settings.encoder.weights)
+    if former is None and (start := decoder_weights(config)) is not None:
         assert isinstance(model.decoder, GPTDecoder)
         initialise(model.decoder, start)
     provenance = {
         "training_fingerprint": fingerprint(config, shard_set),
         "shard_set": shard_set.fingerprint,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"start"}),
     }
+    if settings.start is not None:
+        provenance["started_from"] = model_fingerprint(config.input_path(settings.start))
     frequencies = References(captions).document_frequencies.to_bytes()
     return SavedCaptioner(
         model,

@@ -42,6 +42,11 @@ def _content(config: Config) -> dict[str, Any]:
     settings = TrainConfig.model_dump(config.train, mode="json")
     for name in MACHINERY:
         del settings[name]
+    start = settings.pop("start")
+    if start is not None:
+        from pipeline.models.saved import model_fingerprint
+
+        settings["start"] = model_fingerprint(config.input_path(start))
     weights = settings["encoder"]["weights"]
     if weights is not None and (path := weights_file(config)) is not None:
         settings["encoder"]["weights"] = storage.sha256_file(path)

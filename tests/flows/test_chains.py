@@ -35,10 +35,14 @@ a_decision = Decision(path="p", fingerprint="d", model="captioner", version=1, p
                       candidate=scores, champion=None, champion_version=None, min_gain=0.0, signature="sig")
 a_table = TableReport(table="t", model="captioner/1", recipe="r", discovered=1, captioned=1, failed={}, skipped={},
                       units=1, units_reused=0, seconds=1.0, images_per_second=1.0)
+from pipeline.promote.need import Reason
+retrain.check_evaluation_set = lambda *_: None
+retrain.reasons = lambda *_, **__: [Reason(word="new-shards", sentence="100 new pictures")]
+retrain.say = lambda *_: None
 shard.stage.shard = lambda *_: a_set
 train.stage.train = lambda *_: a_checkpoint
 score.stage.score = lambda *_: a_card
-promote.stage.promote = lambda *_: a_decision
+promote.stage.promote = lambda *_, **__: a_decision
 caption.direct.caption_archives = lambda *_: a_table
 flows.demo.stage.generate = lambda *_: None
 """
@@ -62,17 +66,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         STAND_INS
         + """
 failures = [ConnectionError("registry away"), ConnectionError("registry away")]
-def shaky(*_):
+def shaky(*_, **__):
     if failures: raise failures.pop()
     return a_decision
 promote.stage.promote = shaky
 retrain.promote_captioner = promote.promote_captioner.with_options(retry_delay_seconds=0)
 settings = work / "flickr8k.yaml"
 settings.write_text("train: {epochs: 3}")
-records = retrain.retrain(str(settings), ["train.seed=1"], str(work))
+records = retrain.retrain(str(settings), ["train.seed=1"], str(work), cause="schedule")
 
 asked = []
-def refuse(*_):
+def refuse(*_, **__):
     asked.append(True)
     raise DataError("no such thing")
 promote.stage.promote = refuse
@@ -99,14 +103,20 @@ print(json.dumps({"records": records, "error": error, "asked": len(asked), **fou
     return {**json.loads(done.stdout), "stderr": done.stderr, "work": work}
 
 
-def test_a_run_returns_its_records_and_is_named_after_its_settings(runs: dict[str, Any]) -> None:
+def test_a_run_returns_its_records_and_is_named_after_its_settings_and_its_reason(
+    runs: dict[str, Any],
+) -> None:
     assert runs["records"]["decision"]["reason"] == "it is better"
     assert list(runs["records"]) == ["shard_set", "checkpoint", "score_card", "decision"]
-    assert runs["flows"] == {"retrain-flickr8k": "COMPLETED", "demo": "FAILED"}
+    assert runs["flows"] == {
+        "retrain-flickr8k-schedule-new-shards": "COMPLETED",
+        "demo-new-shards": "FAILED",
+    }
 
 
 def test_tasks_are_verbs_and_nouns(runs: dict[str, Any]) -> None:
     assert runs["tasks"] == [
+        "find-reason",
         "generate-dataset",
         "promote-captioner",
         "publish-report",

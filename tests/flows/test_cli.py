@@ -49,6 +49,9 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "compare",
         "document-frequencies",
         "promote",
+        "models",
+        "approve",
+        "rollback",
         "retrain",
         "import-hf",
         "caption",
@@ -57,6 +60,7 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "stale",
         "compact",
         "export",
+        "gc",
     ]
     assert "..." not in output.split("Commands:")[1], "a summary is cut at 80 columns"
     for code in ("0", "1", "2", "3", "4", "5", "6", "130"):

@@ -9,6 +9,7 @@ import pytest
 
 from flows import report
 from flows.direct import Chain
+from pipeline.promote.report import decision_markdown, model_card
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
 
 SCORES = {
@@ -108,19 +109,28 @@ def test_summaries(chain: Chain, table: TableReport) -> None:
 
 
 def test_markdown_sets_the_scores_side_by_side(chain: Chain) -> None:
-    text = report.markdown(*chain)
-    assert text.startswith("# captioner/2: not promoted\n\nnot better\n")
-    assert "| x100 | captioner/2 | captioner/1 |" in text
-    assert "| CIDEr | 61.3 | 70.0 |" in text
+    text = decision_markdown(*chain)
+    assert text.startswith("# captioner/2: refused\n\nnot better\n")
+    assert "| x100 | captioner/2 | 95 % | captioner/1 | gain | 95 % | p |" in text
+    assert "| CIDEr | 61.3 |  | 70.0 |" in text
     assert "more than 0.5 CIDEr" in text
 
 
 def test_meteor_is_shown_where_it_was_scored(chain: Chain) -> None:
-    assert "METEOR" not in report.about_scores(chain.score_card) + report.markdown(*chain)
+    assert "METEOR" not in report.about_scores(chain.score_card) + decision_markdown(*chain)
     card = chain.score_card.model_copy(update={"metrics": {**SCORES, "meteor": 20.5}})
     assert "METEOR      20.5" in report.about_scores(card)
+    decision = chain.decision.model_copy(update={"candidate": {**SCORES, "meteor": 20.5}})
     # The champion, scored for the gate alone, has none.
-    assert "| METEOR | 20.5 |  |" in report.markdown(*chain._replace(score_card=card))
+    assert "| METEOR | 20.5 |  |  |" in decision_markdown(*chain._replace(decision=decision))
+
+
+def test_the_model_card_is_no_longer_than_a_description_may_be(chain: Chain) -> None:
+    text = model_card(*chain)
+    assert text.startswith("# captioner/2\n\nRefused. not better\n")
+    assert "1,500 pictures with 7,500 captions" in text
+    long = chain.decision.model_copy(update={"reason": "because\n" * 2000})
+    assert len(model_card(*chain._replace(decision=long))) <= 5000
 
 
 def test_paths_below_this_directory_are_shown_relative(

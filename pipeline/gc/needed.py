@@ -1,0 +1,106 @@
+"""What has to stay: by the registry's aliases, by tables, and by what those name in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline import storage
+from pipeline.errors import ModelNotFoundError, ShardError, TableError
+from pipeline.records import Checkpoint, Decision, EvaluationSet, ScoreCard, ShardSet
+from pipeline.shards import read_manifest
+from pipeline.tracking import ModelVersion, Tracker
+
+
+@dataclass
+class Needed:
+    """Paths below the work directory that stay."""
+
+    directories: set[Path] = field(default_factory=set)
+    """Of trainings, scores and decisions."""
+    manifests: set[Path] = field(default_factory=set)
+    parts: set[Path] = field(default_factory=set)
+    idle: list[tuple[ModelVersion, Path | None]] = field(default_factory=list)
+    """Versions that nothing points at, and where their files lie here."""
+    tables: list[Path] = field(default_factory=list)
+
+
+def needed(work: Path, tables: list[Path]) -> Needed:
+    """Everything that an alias, a pinned evaluation set or a table needs.
+
+    Raises:
+        TableError: one of `tables` is no caption table.
+    """
+    for table in tables:
+        if not (table / "_table.json").is_file():
+            raise TableError(f"{table} is not a caption table: it has no _table.json")
+    known = sorted(path.parent for path in work.glob("captions/*/_table.json"))
+    found = Needed(tables=[*known, *tables])
+    by_tables = {ref for table in found.tables for ref in _models(table)}
+    tracker = Tracker(work)
+    for name in tracker.names():
+        aliased = set(tracker.aliases(name).values())
+        pinned = tracker.model_tags(name).get("evaluation_set")
+        if pinned is not None:
+            _keep_set(found, work, EvaluationSet.model_validate_json(pinned).shard_set)
+        for version in tracker.versions(name):
+            if version.version in aliased or version.ref in by_tables:
+                _keep_evidence(found, work, version)
+            else:
+                found.idle.append((version, tracker.local_files(version)))
+    return found
+
+
+def _models(table: Path) -> set[str]:
+    """NAME/version of every captioner that made rows of a table."""
+    refs = set()
+    for path in [table / "_table.json", *table.glob("_recipes/*.json")]:
+        try:
+            model = storage.read_json(path).get("model")
+        except (OSError, ValueError, AttributeError):
+            continue  # `captionmill verify` is there to say so
+        if isinstance(model, dict):
+            refs.add(f"{model.get('name')}/{model.get('version')}")
+    return refs
+
+
+def _keep_evidence(found: Needed, work: Path, version: ModelVersion) -> None:
+    try:
+        folder = version.root / "evidence"
+    except ModelNotFoundError:
+        return  # its files are gone; nothing of it can be kept
+    for name, record in (
+        ("shard_set.json", ShardSet),
+        ("checkpoint.json", Checkpoint),
+        ("score_card.json", ScoreCard),
+        ("decision.json", Decision),
+    ):
+        try:
+            value = record.load(folder / name)
+        except (FileNotFoundError, ValidationError, ValueError):
+            continue
+        if isinstance(value, ShardSet):
+            _keep_set(found, work, value)
+        elif isinstance(value, Checkpoint):
+            found.directories.add(work / "train" / value.fingerprint)
+        elif isinstance(value, ScoreCard):
+            found.directories.add(work / "score" / value.fingerprint)
+        elif isinstance(value, Decision):
+            found.directories.add(work / "promote" / value.fingerprint)
+
+
+def _keep_set(found: Needed, work: Path, shard_set: ShardSet) -> None:
+    """A set where it lies in this work directory: the records' paths may be of before a move."""
+    manifest = work.joinpath("shard", *Path(shard_set.manifest).parts[-3:])
+    keep_manifest(found, manifest)
+
+
+def keep_manifest(found: Needed, manifest: Path) -> None:
+    """Keep a set's manifest and its parts."""
+    found.manifests.add(manifest)
+    try:
+        found.parts.update(read_manifest(manifest))
+    except ShardError:
+        return  # gone already

@@ -1,0 +1,123 @@
+"""`rollback`: the champion of before, in seconds, with the reason written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.errors import ConfigError, ModelNotFoundError, WeightsError
+from pipeline.progress import say
+from pipeline.promote import audit
+from pipeline.promote.audit import Entry
+from pipeline.promote.moves import Move, audit_log, begin, finish_pending, new_id, promotions
+from pipeline.records import Record
+from pipeline.tracking import ModelVersion, Tracker
+
+
+class Rollback(Record):
+    """A champion that was taken back."""
+
+    model: str
+    version: int
+    """The version that was champion."""
+    champion: int
+    """The version that is champion now."""
+    by: str
+    reason: str
+
+
+def rollback(
+    work: Path, name: str, *, by: str | None = None, reason: str, to: int | None = None
+) -> Rollback:
+    """Make `previous` (or version `to`) champion again, and keep the other one away.
+
+    A version that was rolled back is refused by later promotions until a person approves it.
+
+    Raises:
+        ModelNotFoundError: there is no champion, no previous one, or no version `to`.
+        WeightsError: the version to go back to is damaged.
+        ConfigError: `to` is the champion already, or no reason is given.
+        BusyError: a promotion is going on.
+    """
+    if not reason.strip():
+        raise ConfigError("--reason says why; it cannot be empty")
+    with storage.lock(promotions(work)):
+        tracker = Tracker(work)
+        finish_pending(tracker, name)
+        champion = tracker.resolve(name, alias="champion")
+        aliases = tracker.aliases(name)
+        target = _target(tracker, champion, aliases, to)
+        require_whole(target)
+        who = by or audit.this_user()
+        after = {**aliases, "champion": target.version}
+        after.pop("previous", None)
+        if (earlier := _before(work, target)) not in (None, champion.version):
+            after["previous"] = earlier
+        if after.get("challenger") == target.version:
+            del after["challenger"]
+        time = audit.now()
+        entry = Entry(
+            id=new_id(),
+            time=time,
+            event="rolled back",
+            model=name,
+            version=champion.version,
+            asked_by=who,
+            why=reason,
+            reason=f"{champion.ref} gives way to {target.ref}",
+            before=aliases,
+            after=after,
+        )
+        begin(tracker, Move(entry=entry, tags={"rolled_back": f"{time} by {who}: {reason}"}))
+    say("promote", f"{target.ref} is champion again, {champion.ref} is not: {reason}")
+    return Rollback(
+        model=name, version=champion.version, champion=target.version, by=who, reason=reason
+    )
+
+
+def _target(
+    tracker: Tracker, champion: ModelVersion, aliases: dict[str, int], to: int | None
+) -> ModelVersion:
+    if to == champion.version:
+        raise ConfigError(f"{champion.ref} is the champion; there is nothing to roll back")
+    if to is None and "previous" not in aliases:
+        numbers = [known.version for known in tracker.versions(champion.name)]
+        others = ", ".join(f"{champion.name}/{n}" for n in numbers if n != champion.version)
+        raise ModelNotFoundError(
+            f"{champion.ref} is the champion, and none was before it (no alias `previous`); "
+            + (f"name one with --to: {others}" if others else "it is the only version")
+        )
+    if to is None:
+        return tracker.resolve(champion.name, alias="previous")
+    return tracker.resolve(champion.name, version=to)
+
+
+def require_whole(version: ModelVersion) -> None:
+    """Raise WeightsError unless the version's files are those that were registered.
+
+    Without torch: going back must not wait for it.
+    """
+    directory = version.directory
+    path = directory / "model.safetensors"
+    try:
+        wanted = storage.read_json(directory / "captioner.json")["weights_sha256"]
+        found = storage.sha256_file(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{version.ref} cannot be gone back to: {directory} is incomplete ({error}); name another "
+            "version with --to"
+        ) from None
+    if found != wanted:
+        raise WeightsError(
+            f"{version.ref} cannot be gone back to: {path} is damaged; name another version with --to"
+        )
+
+
+def _before(work: Path, target: ModelVersion) -> int | None:
+    """The champion before `target` became it, by the audit log."""
+    for entry in reversed(audit.read(audit_log(work))):
+        became = entry.after.get("champion") == target.version
+        former = entry.before.get("champion")
+        if entry.model == target.name and became and former != target.version:
+            return former
+    return None
