@@ -82,6 +82,8 @@ class Archive(ABC):
     kind: str
     sequential = False
     """Whether reading is only quick in the order of the listing, by one thread."""
+    distant = False
+    """Whether a read waits for a network, so that many at once are quicker."""
     gone = "unreadable_member"
     """The code of a member that the archive no longer holds."""
 

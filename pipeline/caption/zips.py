@@ -22,7 +22,7 @@ class Zip(Archive):
     kind = "zip"
 
     def __init__(self, file: ArchiveFile) -> None:
-        self.file = file
+        self.file, self.distant = file, file.distant
         try:
             self.directory = Directory(file)
         except ZipDamageError as error:
