@@ -160,11 +160,11 @@ def test_aliases_move_and_resolve(work: Path, model: Path) -> None:
         tracker.resolve("writer", alias="champion")
 
 
-def test_an_attached_file_lies_in_the_versions_directory(work: Path, model: Path) -> None:
+def test_an_attached_file_lies_among_the_versions_files(work: Path, model: Path) -> None:
     tracker = Tracker(work)
     version = tracker.register("captioner", model, None)
     tracker.attach(version, model / "weights", "evidence")
-    assert (version.directory / "evidence" / "weights").is_file()
+    assert (version.root / "evidence" / "weights").is_file()
     assert tracker.versions("captioner")[0] == version
 
 

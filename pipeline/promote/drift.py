@@ -148,7 +148,8 @@ def _sample(table: Path, champion: ModelVersion, number: int) -> tuple[list[str]
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"{table} cannot be read: {error}; see `captionmill verify`") from None
     step = max(1, len(rows) // number)
-    rows = rows.take(list(range(0, len(rows), step))[:number])
+    places = pa.array(range(0, len(rows), step), pa.int64())[:number]
+    rows = rows.take(places)
     return rows["caption"].to_pylist(), rows["score"].to_pylist()
 
 

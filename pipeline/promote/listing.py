@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from pipeline import storage
+from pipeline.errors import ModelNotFoundError
 from pipeline.promote.audit import Entry, read
 from pipeline.promote.keep import evidence_of, read_decision
 from pipeline.promote.moves import audit_log
@@ -73,11 +74,12 @@ def show_version(
         DataError: the audit log is damaged.
     """
     tracker = Tracker(work)
-    found = tracker.resolve(name, alias=alias, version=version)
+    number = version if alias is None else tracker.aliases(name).get(alias)
+    found = tracker.find(name, number) or tracker.resolve(name, alias=alias, version=version)
     entries = [entry for entry in read(audit_log(work)) if entry.model == name]
     details: dict[str, Any] = {
         **_row(found, tracker.aliases(name)).model_dump(),
-        "directory": str(found.directory),
+        "directory": _directory(found),
         "fingerprint": found.fingerprint,
         "run_id": found.run_id,
         "record": read_decision(found),
@@ -99,11 +101,19 @@ def show_version(
     )
 
 
+def _directory(found: ModelVersion) -> str:
+    """Where its files lie; says so where `captionmill gc` removed them."""
+    try:
+        return str(found.directory)
+    except ModelNotFoundError:
+        return "gone; its evidence stays"
+
+
 def _provenance(found: ModelVersion) -> dict[str, Any] | None:
     """Of a version that was registered by other means, such as an import."""
     try:
         said = storage.read_json(found.directory / "captioner.json")["provenance"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ModelNotFoundError):
         return None
     return said if isinstance(said, dict) else None
 

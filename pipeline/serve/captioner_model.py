@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 COLUMN = "image"
 BATCH = 16
@@ -84,7 +84,14 @@ def pictures(model_input: Any) -> list[bytes | str]:
         model_input = [model_input]
     if not isinstance(model_input, Iterable):
         raise ValueError(f"pictures are bytes or paths, not {type(model_input).__name__}")
-    return [_picture(image) for image in model_input]
+    return [picture for image in model_input for picture in _flat(image)]
+
+
+def _flat(image: Any) -> list[bytes | str]:
+    """A picture, or those of a list in a cell, which is what MLflow makes of {"image": [...]}."""
+    if isinstance(image, list | tuple):
+        return [_picture(one) for one in image]
+    return [_picture(image)]
 
 
 def _picture(image: Any) -> bytes | str:

@@ -9,11 +9,11 @@ artifacts/captioner/                 the captioner's directory
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,8 +97,9 @@ def _signature() -> Any:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import AnyType
 
+    # Without a column's name, so that a list of pictures will do as well as a DataFrame.
     return ModelSignature(
-        inputs=Schema([ColSpec(AnyType(), "image")]),
+        inputs=Schema([ColSpec(AnyType())]),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "caption"),
@@ -116,11 +117,7 @@ def _silent() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logger.setLevel(before)
-
-
-def example_png() -> bytes:
-    """The picture of the input example."""
-    return base64.b64decode(EXAMPLE)

@@ -44,9 +44,17 @@ class ModelVersion:
 
     @property
     def directory(self) -> Path:
-        """The captioner among its files: below `root`, or `root` itself in older registries."""
+        """The captioner among its files: below `root`, or `root` itself in older registries.
+
+        Raises:
+            ModelNotFoundError: its files are gone.
+        """
         inner = self.root / CAPTIONER
-        return inner if inner.is_dir() else self.root
+        if inner.is_dir():
+            return inner
+        if (self.root / "captioner.json").is_file():
+            return self.root
+        raise gone(self.ref, inner)
 
     @property
     def folder(self) -> str:
@@ -99,9 +107,10 @@ class Tracker(Runs):
 
     def _store_files(self, run_id: str, directory: Path, folder: str) -> None:
         """Copy a captioner, and what makes a pyfunc of it, to a run's artifacts."""
+        client = self.client  # without MLflow this is where it is told
         with pyfunc_files(directory) as around:
-            self.client.log_artifacts(run_id, str(around), folder)
-        self.client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
+            client.log_artifacts(run_id, str(around), folder)
+        client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
 
     def would_register(self, name: str, directory: Path) -> ModelVersion:
         """The version that `register` would give, without registering anything."""
@@ -225,7 +234,7 @@ class Tracker(Runs):
         if wanted is None or wanted not in versions:
             raise ModelNotFoundError(self._missing(name, alias, version, aliases, list(versions)))
         found = versions[wanted]
-        found.root  # noqa: B018  (missing files are an error of this call)
+        found.directory  # noqa: B018  (missing files are an error of this call)
         return found
 
     def _missing(
@@ -267,10 +276,7 @@ class Tracker(Runs):
         local = self._files(version.source)
         if local is not None:
             if not local.is_dir():
-                raise ModelNotFoundError(
-                    f"{version.ref} is registered, but its files are gone from {local}; "
-                    "put them back, or train it again with `captionmill retrain`"
-                )
+                raise gone(version.ref, local)
             return local
         target = self.work / "models" / version.name / str(version.version)
         if not target.is_dir():
@@ -306,6 +312,14 @@ class Tracker(Runs):
 
     def _names(self) -> set[str]:
         return {model.name for model in self.client.search_registered_models(max_results=1000)}
+
+
+def gone(ref: str, place: Path) -> ModelNotFoundError:
+    """The error of a version without files."""
+    return ModelNotFoundError(
+        f"{ref} is registered, but its files are gone from {place}; "
+        "put them back, or train it again with `captionmill retrain`"
+    )
 
 
 def directory_fingerprint(directory: Path) -> str:

@@ -16,6 +16,7 @@ from pipeline.promote import judging, rollback
 from pipeline.records import ShardSet
 from pipeline.shards import ShardReader, read_manifest, read_part
 from pipeline.tracking import Tracker
+from pipeline.tracking.wheel import wheel
 
 DAY = 24 * 3600.0
 WEIGHTS = 20_000
@@ -166,10 +167,9 @@ def test_a_year_of_weekly_retraining_stays_within_a_small_quota(
                 os.utime(path, (now, now))
         collect(work, keep_days=14, delete=True, now=now)
         most = max(most, size(work))
-    # Champion, previous, challenger and three recent weeks, each in two copies and a checkpoint;
-    # without housekeeping it would be fifty-two.
-    quota = 3 * 8 * WEIGHTS + 400_000
-    assert most <= quota < 3 * 52 * WEIGHTS, f"{most:,} bytes"
+    # Champion, previous, challenger and three recent weeks: weights twice, a checkpoint, the wheel.
+    week = 3 * WEIGHTS + len(wheel()[1]) + 20_000
+    assert most <= 7 * week, f"{most:,} bytes of 52 weeks' {52 * week:,}"
     champion = tracker.resolve("captioner", alias="champion")
     assert (champion.directory / "model.safetensors").stat().st_size == WEIGHTS
     kept = ShardSet.load(champion.root / "evidence" / "shard_set.json")

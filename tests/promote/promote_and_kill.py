@@ -27,6 +27,7 @@ from pipeline.promote.moves import Move, audit_log
 from pipeline.records import Decision, ShardSet
 from pipeline.tracking import Tracker
 from pipeline.tracking.store import installed
+from pipeline.tracking.wheel import wheel
 
 PLACES = {
     "register": (Tracker, "register"),
@@ -182,4 +183,6 @@ if __name__ == "__main__":
     installed()
     for module in ("tracking", "model_registry"):
         importlib.import_module(f"mlflow.store.{module}.sqlalchemy_store")
+    importlib.import_module("mlflow.pyfunc")
+    wheel()
     main(Path(sys.argv[1]), Path(sys.argv[2]))
