@@ -1,4 +1,4 @@
-"""The connection to MLflow: the only file that imports it."""
+"""The connection to MLflow."""
 
 from __future__ import annotations
 
