@@ -23,7 +23,12 @@ SHARDS = ShardSet(
 def config(start: Path | None, width: int = 16, dropout: float = 0.0) -> Config:
     decoder = {"kind": "lstm", "width": width, "embedding": 16, "attention": 8, "dropout": dropout}
     encoder = {"name": "resnet18", "train": 1}
-    train = {"encoder": encoder, "decoder": decoder, "transform": {"size": 32}}
+    train = {
+        "encoder": encoder,
+        "decoder": decoder,
+        "transform": {"size": 32},
+        "tokenizer": {"min_count": 1},
+    }
     return Config.model_validate({"train": {**train, "start": start and str(start)}})
 
 
