@@ -13,30 +13,28 @@ import binascii
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+if TYPE_CHECKING:
+    from pipeline.predict import Predictor
+
 COLUMN = "image"
 BATCH = 16
 
 
-class CaptionerModel(PythonModel):
-    """A captioner behind MLflow's interface."""
+class Captions:
+    """Pictures in, rows out.
 
-    def load_context(self, context: Any) -> None:
-        """Load the captioner; CAPTIONMILL_DEVICE chooses where it runs (auto)."""
-        from pipeline.predict import load_directory
+    A class of its own, and `predict` without type hints: MLflow looks at those of its own model
+    classes, and would check the input by them instead of by the signature.
+    """
 
-        directory = Path(context.artifacts["captioner"])
-        device = os.environ.get("CAPTIONMILL_DEVICE", "auto")
-        self.captioner = load_directory(
-            directory, device=device, ref=str(directory), name="captioner"
-        )
+    captioner: Predictor
 
-    # Without type hints, of which MLflow would make a signature of its own.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Caption every picture, a row each, in order."""
         del context, params
@@ -64,6 +62,20 @@ class CaptionerModel(PythonModel):
             for place, caption in zip(places, captions, strict=True):
                 rows[place] = (caption.text, caption.score, "")
         return rows
+
+
+class CaptionerModel(Captions, PythonModel):
+    """A captioner behind MLflow's interface."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the captioner; CAPTIONMILL_DEVICE chooses where it runs (auto)."""
+        from pipeline.predict import load_directory
+
+        directory = Path(context.artifacts["captioner"])
+        device = os.environ.get("CAPTIONMILL_DEVICE", "auto")
+        self.captioner = load_directory(
+            directory, device=device, ref=str(directory), name="captioner"
+        )
 
 
 def pictures(model_input: Any) -> list[bytes | str]:

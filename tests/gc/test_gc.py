@@ -14,7 +14,8 @@ from pipeline.errors import BusyError, TableError
 from pipeline.gc import collect
 from pipeline.promote import judging, rollback
 from pipeline.records import ShardSet
-from pipeline.shards import ShardReader, read_manifest, read_part
+from pipeline.shard_tars import read_manifest, read_part
+from pipeline.shards import ShardReader
 from pipeline.tracking import Tracker
 from pipeline.tracking.wheel import wheel
 

@@ -50,7 +50,7 @@ def test_a_split_that_grows_is_decided_on_the_pictures_it_was_pinned_to(
 def test_the_set_changes_where_its_fingerprint_is_named(
     work: Path, shard_set: ShardSet, pictures: Path
 ) -> None:
-    decided(work, shard_set, "a", 0.5, captions=[*said(shard_set, 0.5), *["a dog"] * 10])
+    decided(work, shard_set, "a", 0.5)
     write_pictures(pictures, images=10, first=80)
     grown = make_shards(pictures, work)
     now = present_set(Config(), grown)
