@@ -57,7 +57,7 @@ def test_the_set_changes_where_its_fingerprint_is_named(
     with pytest.raises(ConfigError, match=f"the split 'val' is {now.fingerprint}"):
         decided(work, grown, "b", 0.9, settings(evaluation_set="0" * 16))
     champion = Tracker(work).versions("captioner")[0].directory / "captions.json"
-    storage.commit_json(champion, {"captions": ["a dog"] * 50, "seconds": 1.0, "unfinished": 0})
+    storage.commit_json(champion, {"captions": said(grown, 0.3), "seconds": 1.0, "unfinished": 0})
     new = decided(work, grown, "b", 0.9, settings(evaluation_set=now.fingerprint))
     assert new.promoted and new.evaluation_set is not None and new.evaluation_set.images == 50
     again = decided(work, grown, "c", 0.3)
