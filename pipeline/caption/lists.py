@@ -15,6 +15,8 @@ from pipeline.errors import ArchiveError
 TEXTS = (".txt", ".lst", ".list")
 JSONS = (".jsonl", ".ndjson")
 PATHS = ("image", "path", "file_name", "filename", "file", "image_path", "file_path", "filepath")
+LONGEST_NAME = 1 << 16
+"""Bytes of a path; no system opens a longer one."""
 LONGEST_LINE = 1 << 20
 """Bytes; a longer line is a member of its own that says so."""
 _WINDOW = 1 << 20
@@ -53,7 +55,7 @@ class FileList(Archive):
 
     def _member(self, number: int, line: _Line, occurrences: Occurrences) -> Member:
         found = self._parse(line.content)[0] if self.objects else line.content
-        if not line.whole or not found or b"\0" in found:
+        if not line.whole or not found or b"\0" in found or len(found) > LONGEST_NAME:
             name = f"line {number}"
             return Member(name, occurrences.next(name), offset=line.offset, code="bad_line")
         name = text_name(found)

@@ -21,8 +21,8 @@ from pipeline.errors import ArchiveError, ImageError
 DAMAGE = (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError)
 LONGEST_NAME = 1 << 16
 """Bytes; a row with a longer one is called by its number."""
-_MOST_ROWS_UNREAD = 10_000
-"""Rows of a row group that are believed without a byte of data for each."""
+_BELIEVED, _BELIEVED_IN_ALL = 1_000_000, 10_000_000
+"""Rows of a row group, and of the file, that are listed without a byte of data for each."""
 _LISTED = 1024
 
 
@@ -63,12 +63,13 @@ class Parquet(Archive):
         self._lock = threading.Lock()
         self._rows: Iterator[tuple[int, pa.RecordBatch]] | None = None
         self._now: tuple[int, pa.RecordBatch] | None = None
+        self._believed = 0
         self._lost: dict[int, int] = {}
         """Row groups, and the first row of each that cannot be read."""
 
     def members(self) -> Iterator[Member]:
         """From the columns of names or paths alone; without one from the footer."""
-        occurrences = Occurrences()
+        occurrences, self._believed = Occurrences(), 0
         named = self.columns.name or self.columns.path
         for group in range(len(self._groups) - 1):
             rows = range(self._groups[group], self._groups[group + 1])
@@ -97,7 +98,10 @@ class Parquet(Archive):
             fits = all(sound(self.file, chunk) for name, chunk in chunks if name == named)
         except DAMAGE:
             return False
-        return fits and rows <= max(_MOST_ROWS_UNREAD, held)
+        if not fits or rows > max(_BELIEVED, held):
+            return False
+        self._believed += max(0, rows - held)
+        return self._believed <= _BELIEVED_IN_ALL
 
     def _chunks(self, group: int, names: set[str]) -> list[tuple[str, Chunk]]:
         """The chunks of these columns, and of what lies below them, by their names."""

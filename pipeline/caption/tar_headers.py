@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 BLOCK = 512
+LONGEST_NAME = 1 << 16
+"""Bytes, as in a zip. A plan holds some 65,000 names at a time."""
 MOST_EXTENSION = 1 << 20
-"""Bytes of a long name or of a pax header; names may have 4,000 characters and more."""
+"""Bytes of a long name's header or of a pax header."""
 _ZEROS = bytes(BLOCK)
 _WINDOW = 1 << 20
 _LINKS_AND_DEVICES = b"123456"
@@ -206,7 +208,7 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _entry(header: Entry, extension: _Extension, start: int) -> Entry:
     size = header.size if extension.size is None else extension.size
-    if not 0 <= size < 1 << 62:
+    if not 0 <= size < 1 << 62 or len(extension.name or b"") > LONGEST_NAME:
         raise _DamagedHeaderError
     return header._replace(
         name=header.name if extension.name is None else extension.name,

@@ -175,8 +175,9 @@ def _paired(sample: list[Member]) -> Iterator[Member]:
             kept.append(member)
     for member in kept:
         picture = _stem(member.name)
-        own = [sidecar for stem, sidecar in sidecars if _belongs(stem, picture)]
-        yield _replace(member, member.occurrence, tuple(own) if _is_picture(member) else ())
+        # One of each kind, the last: a tar may repeat a name without end.
+        own = {s.kind: s for stem, s in sidecars if _is_picture(member) and _belongs(stem, picture)}
+        yield _replace(member, member.occurrence, tuple(own.values()))
 
 
 def _is_picture(member: Member) -> bool:

@@ -310,6 +310,19 @@ TARS: dict[str, tuple[Build, list[str]]] = {
         ),
         [P, "unreadable_member", LOST],
     ),
+    "a name of 100 kB": (
+        written("aj.tar", lambda: tar_bytes(("x" * 100_000 + ".jpg", GOOD), ("b.jpg", GOOD))),
+        [LOST, P],
+    ),
+    "one json a thousand times": (
+        written(
+            "ak.tar",
+            lambda: tar_bytes(
+                *[("k.json", b"{}")] * 900, *[(f"k.{n}.jpg", b"") for n in range(90)]
+            ),
+        ),
+        ["zero_bytes"] * 90,
+    ),
     "gzip of two": (written("u.tar.gz", lambda: gzip.compress(ONE) + gzip.compress(ONE)), [P, P]),
     "gzip with junk behind": (
         written("v.tar.gz", lambda: gzip.compress(ONE) + b"junk" * 9),
