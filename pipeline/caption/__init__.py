@@ -164,6 +164,7 @@ def rollback(table: Location) -> TableReport:
     kept = Table(table)
     kept.require()
     with storage.lock(table):
+        kept.clear()
         parts = roll_back(kept)
         receipts = kept.finished()
         report = account(
@@ -242,8 +243,8 @@ class _Watch:
     """The line of progress: what is done, how much of it failed, and what the run waits for."""
 
     def __init__(self, table: Table, crew: Engine, receipts: Mapping[str, Receipt]) -> None:
-        total = sum(rows for _, _, rows in table.unit_rows())
-        done = sum(receipt.rows for receipt in receipts.values())
+        rows = {unit: rows for unit, _, rows in table.unit_rows()}
+        total, done = sum(rows.values()), sum(rows[unit] for unit in receipts if unit in rows)
         self._failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
         self._progress = Progress("caption", total, done=done)
         self._crew, self._lock = crew, threading.Lock()

@@ -117,13 +117,8 @@ def _claim(target: Table, origin: Origin) -> bool:
             f"{target.directory} was begun from other rows, or with another number of rows a part"
             f" ({found.rows:,}); delete it or give --to a new directory"
         )
-    if (target.directory / "_table.json").exists():
-        return True
-    kinds = (target.plan.directory, target.changes.directory, target.recipes, target.receipts)
-    for directory in (target.directory, *kinds):
-        if directory.exists():
-            storage.remove_temporaries(directory)
-    return False
+    target.clear()
+    return (target.directory / "_table.json").exists()
 
 
 def _known(table: Table) -> Iterator[_Known]:
@@ -184,11 +179,12 @@ def _write_parts(table: Table, target: Table, receipts: Mapping[str, Receipt]) -
     progress = Progress("compact", total, "rows")
     source = _Rows(table, receipts)
     for unit in target.plan.units():
-        length = len(unit.members)
-        if unit.id in done:
+        length, edition = len(unit.members), editions.get(unit.id, 0)
+        receipt = done.get(unit.id)
+        if receipt is not None and receipt.edition == edition:
             source.skip(length)
         else:
-            target.write(unit.id, source.take(length), editions.get(unit.id, 0))
+            target.write(unit.id, source.take(length), edition)
         progress.add(length)
     progress.close()
 

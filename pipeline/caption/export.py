@@ -16,8 +16,7 @@ from pipeline.caption.table import Table
 from pipeline.errors import ConfigError
 from pipeline.remote import Location
 
-SAFE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-ASCII = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def export(
@@ -28,9 +27,10 @@ def export(
 ) -> tuple[int, int]:
     """Write every row to `file` as UTF-8; (rows written, planned pictures without a row).
 
-    CSV is RFC 4180's with a line of names: every text in quotes, so that commas, quotes and
-    line ends in it are data; null is an empty field without quotes; `candidates` is JSON. In
-    JSON lines `candidates` is a list and `meta` a value, and a number that is none is null.
+    CSV begins with a line of names. Every text is in quotes, so that commas, quotes and line
+    ends in it are data; null is an empty field without quotes; `candidates` is JSON. In JSON
+    lines `candidates` is a list and `meta` a value; a score that is no number is null, and
+    half a surrogate pair in an input's `meta` is U+FFFD.
 
     Raises:
         TableError: not a caption table, or a part is damaged.
@@ -46,7 +46,7 @@ def export(
         )
     write: Callable[[pa.Table, IO[bytes]], None] = {"csv": _write_csv, "jsonl": _write_lines}[to]
     if to == "csv":
-        file.write((",".join(f'"{name}"' for name in chosen) + "\r\n").encode())
+        file.write((",".join(f'"{name}"' for name in chosen) + "\n").encode())
     written = missing = 0
     for unit, _, rows in table.unit_rows():
         if not table.part(unit).exists():
@@ -62,10 +62,10 @@ def _write_csv(part: pa.Table, file: IO[bytes]) -> None:
     if "candidates" in part.column_names:
         place = part.column_names.index("candidates")
         texts = [
-            None if c is None else SAFE.encode(_candidates(c)) for c in part[place].to_pylist()
+            None if c is None else JSON.encode(_candidates(c)) for c in part[place].to_pylist()
         ]
         part = part.set_column(place, "candidates", pa.array(texts, pa.string()))
-    options = csv.WriteOptions(include_header=False, quoting_style="needed", eol="\r\n")
+    options = csv.WriteOptions(include_header=False, quoting_style="needed")
     csv.write_csv(part, file, options)
 
 
@@ -105,8 +105,10 @@ def _short(score: float | None) -> float | None:
 
 
 def _line(row: dict[str, Any]) -> bytes:
+    text = JSON.encode(row) + "\n"
     try:
-        return (SAFE.encode(row) + "\n").encode()
+        return text.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair in an input's JSON: it can be written as an escape alone.
-        return (ASCII.encode(row) + "\n").encode()
+        # Half a surrogate pair, of an input's JSON: no character, and readers refuse it.
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.encode()

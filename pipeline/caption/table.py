@@ -156,14 +156,18 @@ class Table:
 
     def begin(self, mine: Marker) -> None:
         """Commit the markers of a table, and clear what a killed run left (under the lock)."""
-        kinds = (self.plan.directory, self.changes.directory, self.recipes, self.receipts)
-        for directory in (self.directory, self.previous, *kinds):
-            if directory.exists():
-                storage.remove_temporaries(directory)
+        self.clear()
         if not self.exists():
             Format().save(self.directory / "_table.json")
         if mine.recipe not in self.markers():
             mine.save(self.recipes / f"{mine.recipe}.json")
+
+    def clear(self) -> None:
+        """Remove what killed commits left (under the lock)."""
+        kinds = (self.plan.directory, self.changes.directory, self.recipes, self.receipts)
+        for directory in (self.directory, self.previous, *kinds):
+            if directory.exists():
+                storage.remove_temporaries(directory)
 
     def units(self) -> Iterator[Unit]:
         """Every planned unit, without members whose rows were removed since."""
