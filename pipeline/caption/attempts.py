@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline import storage
 from pipeline.caption.plan import Unit
 from pipeline.caption.unit import Killer, Step, Task
 from pipeline.errors import WorkerError
@@ -129,7 +130,7 @@ class AttemptsDirectory:
     def forget(self, unit: str) -> None:
         """Remove what was known: the unit is done."""
         if unit in self._known:
-            self._path(unit).unlink(missing_ok=True)
+            storage.remove(self._path(unit))
             self._known.discard(unit)
 
     def _path(self, unit: str) -> Location:

@@ -251,7 +251,7 @@ class Table:
         found = {}
         for name, content in storage.read_many(self.receipts, (f"{unit}.json" for unit in units)):
             with contextlib.suppress(ValueError):
-                found[name.removesuffix(".json")] = Receipt.model_validate(json.loads(content))
+                found[name.removesuffix(".json")] = Receipt.model_validate_json(content)
         return found
 
     def finished(self) -> dict[str, Receipt]:
