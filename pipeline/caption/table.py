@@ -246,7 +246,7 @@ class Table:
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, ValidationError):
             return None
 
-    def _told(self, units: Iterable[str]) -> dict[str, Receipt]:
+    def load_receipts(self, units: Iterable[str]) -> dict[str, Receipt]:
         """The receipts of these units that there are and that can be read."""
         found = {}
         for name, content in storage.read_many(self.receipts, (f"{unit}.json" for unit in units)):
@@ -267,7 +267,7 @@ class Table:
             for name, size in storage.names(self.directory)
             if name.startswith("part-") and name.endswith(".parquet")
         }
-        told = self._told(sizes)
+        told = self.load_receipts(sizes)
         for unit, size in sizes.items():
             receipt = told.get(unit)
             if receipt is None or receipt.bytes == WITHDRAWN:
