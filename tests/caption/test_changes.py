@@ -222,6 +222,38 @@ def test_a_picture_that_becomes_something_else_changes_its_row(
     assert verify(table).discovered == 10
 
 
+def test_what_could_not_be_read_is_tried_again_by_every_run(
+    folder: Path, table: Path, tmp_path: Path, config: CaptionConfig, stub: Any, parts: Parts,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from pipeline.caption.folder import Folder
+    from pipeline.errors import ImageError
+
+    inner = Folder.read
+
+    def read(self: Folder, member: Any, most: int) -> bytes:
+        if member.name in ("00.jpg", "b/01.jpg"):
+            raise ImageError("unreadable_file", "the file cannot be read (EIO)")
+        return inner(self, member, most)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", read)
+        broken = tmp_path / "broken"
+        assert caption(config, [folder], broken, stub()).failed == {"unreadable_file": 2}
+        before = parts(broken)
+        told = (broken / "_report.json").stat().st_mtime_ns
+        captioner = stub()
+        assert caption(config, [folder], broken, captioner).failed == {"unreadable_file": 2}
+        assert (captioner.shapes, parts(broken)) == ([], before)
+        assert (broken / "_report.json").stat().st_mtime_ns == told
+    captioner = stub()
+    assert caption(config, [folder], broken, captioner).captioned == 10
+    assert len(captioner.shapes) == 2
+    assert parts(broken) == parts(table)
+    assert "2 pictures: could not be read by an earlier run, and now were" in capfd.readouterr().err
+    assert verify(broken).discovered == 10
+
+
 def test_a_sidecar_that_changed_renews_the_meta_and_captions_nothing(
     tmp_path: Path, config: CaptionConfig, stub: Any, picture: Callable[..., bytes],
     make_tar: Pack, by_member: ByMember,
