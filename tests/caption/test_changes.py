@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,61 +297,3 @@ def test_changes_of_archives_that_are_not_given_again_leave_the_table_unfinished
         verify(table)
     assert caption(config, [folder], table, stub()).captioned == 11
     assert verify(table).discovered == 11
-
-
-def test_a_reader_finds_every_key_once_at_any_moment(
-    folder: Path, tmp_path: Path, stub: Any, picture: Callable[..., bytes]
-) -> None:
-    """DuckDB, Polars and pandas over the plain glob, while rows are replaced."""
-    import threading
-
-    import duckdb
-    import pandas as pd
-    import polars as pl
-
-    config = CaptionConfig(unit_size=2, batch_size=2)
-    table = tmp_path / "t"
-    caption(config, [folder], table, stub())
-    pattern = str(table / "*.parquet")
-    readers: dict[str, Callable[[], list[str]]] = {
-        "duckdb": lambda: [
-            row[0] for row in duckdb.connect().execute(f"SELECT member FROM '{pattern}'").fetchall()
-        ],
-        "polars": lambda: list(pl.scan_parquet(pattern).select("member").collect()["member"]),
-        "pandas": lambda: list(pd.read_parquet(table, columns=["member"])["member"]),
-    }
-    expected = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    over = threading.Event()
-    seen: dict[str, list[list[str]]] = {name: [] for name in readers}
-    wrong: list[BaseException] = []
-
-    def watch(name: str) -> None:
-        try:
-            while not over.is_set() or not seen[name]:
-                seen[name].append(sorted(readers[name]()))
-        except BaseException as error:  # noqa: BLE001  told by the test itself
-            wrong.append(error)
-
-    threads = [threading.Thread(target=watch, args=(name,)) for name in readers]
-    for thread in threads:
-        thread.start()
-    began, version = time.monotonic(), 0
-    while time.monotonic() - began < 60 and (
-        version < 6 or min(len(times) for times in seen.values()) < 3
-    ):
-        version += 1
-        (folder / "00.jpg").write_bytes(picture(version) + b"x" * version)
-        caption(
-            config,
-            [folder],
-            table,
-            stub(model_version=str(version), fingerprint=str(version)),
-            refresh=True,
-        )
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    for name, times in seen.items():
-        assert len(times) >= 3, name
-        assert all(found == expected for found in times), name
