@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from flows import direct
 from flows.runs import STAGE, run_name
 from pipeline.config import Config, load_config
 from pipeline.records import TableReport
+from pipeline.remote import Location, location
 
 
 @task(name="caption-archives", **STAGE)
 def caption_archives(
     settings: Config,
     work: Path,
-    archives: list[Path],
-    table: Path | None = None,
+    archives: Sequence[Location],
+    table: Location | None = None,
     refresh: bool = False,
     prune: bool = False,
 ) -> TableReport:
@@ -42,6 +44,6 @@ def caption(
     rows of pictures that the archives no longer hold, instead of marking them.
     """
     settings = load_config(config, overrides)
-    paths = [Path(archive) for archive in archives]
-    made = caption_archives(settings, Path(work), paths, Path(table), refresh, prune)
+    paths = [location(archive) for archive in archives]
+    made = caption_archives(settings, Path(work), paths, location(table), refresh, prune)
     return made.model_dump(mode="json")

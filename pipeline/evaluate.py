@@ -20,6 +20,7 @@ from pipeline.metrics import DocumentFrequencies, References, Scores
 from pipeline.metrics.control import displaced
 from pipeline.predict import Predictor
 from pipeline.progress import Progress
+from pipeline.shard_bytes import Fetch
 from pipeline.shards import ShardReader
 
 Features = Callable[[int, int], Tensor]
@@ -150,14 +151,19 @@ def _decoder(predictor: Predictor, reader: ShardReader) -> Features:
     return load
 
 
-def load_pixels(transform: images.Transform, reader: ShardReader, rows: Sequence[int]) -> Tensor:
-    """uint8 [len(rows), 3, size, size] of a reader's samples.
+def load_pixels(
+    transform: images.Transform,
+    reader: ShardReader,
+    rows: Sequence[int],
+    fetch: Fetch | None = None,
+) -> Tensor:
+    """uint8 [len(rows), 3, size, size] of a reader's samples; `fetch` as `ShardReader.samples`.
 
     Raises:
         DataError: a picture cannot be decoded; names it.
     """
     pixels = torch.empty(len(rows), 3, transform.size, transform.size, dtype=torch.uint8)
-    for place, sample in enumerate(reader.samples(rows)):
+    for place, sample in enumerate(reader.samples(rows, fetch)):
         try:
             pixels[place] = torch.from_numpy(images.load(sample.image, transform))
         except ImageError as error:

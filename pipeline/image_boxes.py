@@ -19,7 +19,7 @@ _BRANDS = {
 _MOST_BOXES = 20_000
 _MOST_ITEMS = 100_000
 # (quarter turns anticlockwise, mirror axis: none, upside down, left to right) -> EXIF's number.
-_ORIENTATIONS = {
+_ORIENTATIONS: dict[tuple[int, int | None], int] = {
     **{(0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6},
     **{(0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7},
     **{(0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5},
@@ -212,15 +212,17 @@ def _extent(iloc: bytes) -> int:
         at += base_size
         extents = struct.unpack_from(">H", iloc, at)[0]
         at += 2
-        for _ in range(extents):
+        step = index_size + offset_size + length_size
+        # An extent without offset and length is the whole file.
+        for _ in range(extents if step else 0):
             at += index_size
             offset = int.from_bytes(iloc[at : at + offset_size], "big")
             length = int.from_bytes(iloc[at + offset_size : at + offset_size + length_size], "big")
             at += offset_size + length_size
             if method == 0:
                 last = max(last, base + offset + length)
-        if at > len(iloc):
-            raise IndexError
+            if at > len(iloc):
+                raise IndexError
     return last
 
 

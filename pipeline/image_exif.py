@@ -32,7 +32,8 @@ def directory(data: bytes) -> dict[int, tuple[int, ...]]:
     tags: dict[int, tuple[int, ...]] = {}
     for position in range(first, end, step):
         tag, kind, number = struct.unpack_from(order + entry, data, position)
-        if tag not in _TIFF_TAGS or kind not in _TIFF_TYPES:
+        # As decoders do: of a tag that is there twice, the first counts.
+        if tag not in _TIFF_TAGS or kind not in _TIFF_TYPES or tag in tags:
             continue
         if number > _MOST_VALUES:
             raise ImageError("corrupt", f"a TIFF tag with more than {_MOST_VALUES:,} values")

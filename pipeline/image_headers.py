@@ -16,6 +16,7 @@ from typing import NamedTuple
 from pipeline.errors import ImageError
 from pipeline.image_boxes import is_heif, read_boxes
 from pipeline.image_exif import directory, exif_orientation, valid_orientation
+from pipeline.image_others import other_format
 
 
 class Header(NamedTuple):
@@ -51,7 +52,7 @@ def identify(data: bytes) -> tuple[str, Parser]:
         )
     if is_heif(data):
         return _heif_name(data), heif
-    other = _other_format(data)
+    other = other_format(data)
     if other is not None:
         raise ImageError(
             "unsupported_format",
@@ -62,37 +63,6 @@ def identify(data: bytes) -> tuple[str, Parser]:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DIB_SIZES = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
-
-_OTHER_FORMATS = (
-    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
-    (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "JPEG XL"),
-    (re.compile(rb"8BPS"), "PSD"),
-    (re.compile(rb"%PDF"), "PDF"),
-    (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "PostScript"),
-    (re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml|<!--|<!DOCTYPE svg|<svg).{0,4096}", re.DOTALL), "SVG"),
-    (re.compile(rb"\x00\x00[\x01\x02]\x00[\x01-\xff]\x00|icns"), "ICO"),
-    (re.compile(rb"P[1-7]\s+(#|\d|WIDTH)"), "PNM"),
-    (re.compile(rb"DDS |v/1\x01|#\?RADIANCE|qoif|FLIF|BPG\xfb|AT&TFORM|gimp xcf"), "this format"),
-    (
-        re.compile(rb"II\*\x00.{4}CR|II(RO|RS|U\x00)|FUJIFILMCCD-RAW|FOVb|.{4}ftypcrx", re.DOTALL),
-        "RAW",
-    ),
-    (
-        re.compile(rb"\x01\x00\x00\x00.{36} EMF|\xd7\xcd\xc6\x9a|\x8a[MJ]NG", re.DOTALL),
-        "this format",
-    ),
-    (re.compile(rb".{128}DICM|SIMPLE  =", re.DOTALL), "this format"),
-)
-
-
-def _other_format(data: bytes) -> str | None:
-    for pattern, name in _OTHER_FORMATS:
-        match = pattern.match(data)
-        # XML is a picture only if it holds an svg element.
-        if match and (name != "SVG" or b"<svg" in match[0]):
-            return name
-    return None
-
 
 # A marker is 0xFF and a byte that is neither stuffing, fill, a restart nor a start of image.
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
@@ -239,6 +209,10 @@ def _gif_palette(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
+_LARGE_RUNS = 1 << 24
+"""Pixels."""
+
+
 def bmp(data: bytes) -> Header:
     """The two headers; uncompressed rows are counted, since the length field is often wrong."""
     offset, header = struct.unpack_from("<II", data, 10)
@@ -248,6 +222,9 @@ def bmp(data: bytes) -> Header:
     else:
         width, height, _, depth, compression, size = struct.unpack_from("<iiHHII", data, 18)
         width, height = max(width, 0), abs(height)
+    if compression in (1, 2) and width * height > max(_LARGE_RUNS, 128 * len(data)):
+        # Two bytes are 255 pixels at most; what is only skipped costs a decoder, not the file.
+        raise ImageError("corrupt", "a BMP of runs that cannot fill its pixels")
     if compression in (0, 3, 6):
         size = (width * depth + 31) // 32 * 4 * height
     return Header(width, height, offset + size <= len(data))

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -45,6 +45,10 @@ class _Bytes(Protocol):
     def read(self, size: int, offset: int) -> bytes: ...
 
 
+Fetch = Callable[[Mapping[RemotePath, Iterable[Range]]], Mapping[RemotePath, _Bytes]]
+"""Ranges of objects to their bytes: `pipeline.remote.spans.fetch`, or `HeldBlocks.fetch`."""
+
+
 class _File(NamedTuple):
     """An open tar; reading moves no position."""
 
@@ -54,15 +58,16 @@ class _File(NamedTuple):
         return os.pread(self.descriptor, size, offset)
 
 
-def read_samples(found: Sequence[Found]) -> Iterator[Sample]:
-    """The samples that lie there, in that order.
+def read_samples(found: Sequence[Found], fetch: Fetch = fetch) -> Iterator[Sample]:
+    """The samples that lie there, in that order; `fetch` brings what lies on object storage.
 
     Raises:
         ShardError: a tar is missing, truncated or corrupt; names it.
     """
     if found and isinstance(found[0][0].path, RemotePath):
         for group in _groups(found):
-            files = _fetched([(tar, span) for tar, member in group for span in _spans(member)])
+            spans = [(tar, span) for tar, member in group for span in _spans(member)]
+            files = _fetched(spans, fetch)
             yield from (_sample(files[tar.path], tar, member) for tar, member in group)
         return
     for tar, member in found:
@@ -127,7 +132,7 @@ def _spans(member: Member) -> tuple[Range, Range]:
     return (image, image + member.image_size), (text, text + member.json_size)
 
 
-def _fetched(wanted: Sequence[tuple[Tar, Range]]) -> Mapping[Any, _Bytes]:
+def _fetched(wanted: Sequence[tuple[Tar, Range]], fetch: Fetch = fetch) -> Mapping[Any, _Bytes]:
     ranges: dict[RemotePath, list[Range]] = {}
     for tar, span in wanted:
         assert isinstance(tar.path, RemotePath)

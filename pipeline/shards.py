@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import ShardSet
 from pipeline.remote import RemotePath, location
-from pipeline.shard_bytes import Found, Sample, read_infos, read_samples
+from pipeline.shard_bytes import Fetch, Found, Sample, read_infos, read_samples
 from pipeline.shard_tars import read_index, read_manifest, read_part, split_fingerprint
 
 __all__ = ["Sample", "ShardReader"]
@@ -52,7 +52,7 @@ class ShardReader:
                 "train.validation_split to one of them, or shard.holdout to split what there is"
             )
         manifest = location(shard_set.manifest)
-        self._remote = isinstance(manifest, RemotePath)
+        self.remote = isinstance(manifest, RemotePath)
         self.split = split
         parts = self._each(read_part, read_manifest(manifest))
         self.tars = [tar for part in parts for tar in part if tar.split == split]
@@ -85,13 +85,14 @@ class ShardReader:
         """
         return next(read_samples([self._find(i)]))
 
-    def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
+    def samples(self, rows: Sequence[int], fetch: Fetch | None = None) -> Iterator[Sample]:
         """The samples at these positions, in that order; from object storage many at once.
 
         Raises:
             ShardError: see `sample`.
         """
-        return read_samples([self._find(row) for row in rows])
+        found = [self._find(row) for row in rows]
+        return read_samples(found) if fetch is None else read_samples(found, fetch)
 
     def info(self, i: int) -> dict[str, Any]:
         """The JSON of the sample at position `i`, without reading its picture."""
@@ -124,7 +125,7 @@ class ShardReader:
 
     def _each(self, function: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """`function` of every item; where they are requests, several at once."""
-        if not self._remote:
+        if not self.remote:
             return [function(item) for item in items]
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(function, items))

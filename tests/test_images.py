@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, features
 
 from pipeline import images
 from pipeline.errors import ImageError
 from pipeline.images import Limits, Probe, Transform, decode, load, probe
 
 FORMATS = ["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+AVIF = ["avif"] if features.check("avif") else []
 
 
 def encode(image: Image.Image, fmt: str, **options: object) -> bytes:
@@ -68,13 +69,17 @@ def code_of(data: bytes, limits: Limits | None = None) -> str:
     return by_decode.value.code
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", [*FORMATS, *AVIF])
 def test_every_format_gives_its_pixels_and_its_probe(fmt: str) -> None:
     image = photo()
-    options = {"jpeg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}.get(fmt, {})
+    options = {
+        "jpeg": {"quality": 95, "subsampling": 0},
+        "webp": {"lossless": True},
+        "avif": {"quality": 95, "subsampling": "4:4:4"},
+    }.get(fmt, {})
     data = encode(image, fmt, **options)
     assert probe(data) == Probe(fmt, {"jpeg": "jpg", "tiff": "tif"}.get(fmt, fmt), 48, 32)
-    tolerance = {"jpeg": 25, "gif": 40}.get(fmt, 0)
+    tolerance = {"jpeg": 25, "gif": 40, "avif": 12}.get(fmt, 0)
     assert np.abs(pixels(data) - np.asarray(image)).max() <= tolerance
 
 
@@ -87,7 +92,7 @@ def test_webp_sizes_are_read_from_all_three_layouts(options: dict[str, object]) 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("fmt", ["jpeg", "png", "webp", "tiff", *AVIF])
 def test_exif_orientation_puts_the_white_corner_where_the_camera_says(
     fmt: str, orientation: int
 ) -> None:
@@ -114,6 +119,67 @@ def test_exif_orientation_puts_the_white_corner_where_the_camera_says(
     assert max(corners, key=lambda place: corners[place]) == (row, column)
     if orientation == 5:  # transposed: red grows downwards, green to the right
         assert upright[40, 16, 0] > upright[16, 16, 0] and upright[24, 30, 1] > upright[24, 10, 1]
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encode(image, "heif", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "corner"),
+    [
+        ("free", 0, (0, 0)),
+        *(("irot", 0, (0, 0)), ("irot", 1, (-1, 0)), ("irot", 2, (-1, -1)), ("irot", 3, (0, -1))),
+        *(("imir", 0, (-1, 0)), ("imir", 1, (0, -1))),
+    ],
+)
+def test_heic_is_turned_once_and_by_its_own_properties(
+    kind: str, value: int, corner: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = bytearray(heic(photo(128, 64), exif=exif))
+    # The colour property becomes one that turns (ISO/IEC 23008-12, 6.5.10 and 6.5.12).
+    at = data.index(b"colr")
+    data[at : at + 5] = kind.encode() + bytes([value])
+    upright, found = pixels(bytes(data)), probe(bytes(data))
+    assert found.format == found.extension == "heic"
+    assert upright.shape == (found.height, found.width, 3)
+    assert (found.width, found.height) == ((64, 128) if kind == "irot" and value % 2 else (128, 64))
+    corners = {(r, c): upright[r, c].sum() for r in (0, -1) for c in (0, -1)}
+    assert max(corners, key=lambda place: corners[place]) == corner
+
+
+def test_heic_is_cropped_to_its_clean_aperture_and_keeps_its_caps() -> None:
+    data = heic(photo(50, 30))
+    assert b"clap" in data and probe(data) == Probe("heic", "heic", 50, 30)
+    assert np.abs(pixels(data) - np.asarray(photo(50, 30))).mean() < 6
+    assert code_of(data, Limits(max_pixels=1499)) == "too_many_pixels"
+    at = data.index(b"ispe") + 8
+    claims = data[:at] + struct.pack(">II", 2**31, 2**31) + data[at + 8 :]
+    claims = claims.replace(b"clap", b"free")
+    assert code_of(claims) == "too_many_pixels"
+    assert code_of(data[:-1]) == code_of(data[:200]) == "truncated"
+
+
+def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(photo())
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
+    with pytest.raises(ImageError, match=r"unsupported_format.*captionmill\[heif\]"):
+        decode(data)
+    assert code_of(data) == "unsupported_format"
+
+
+@pytest.mark.skipif(not AVIF, reason="this Pillow reads no AVIF")
+def test_avif_alpha_depth_and_animation() -> None:
+    clear = encode(Image.new("RGBA", (8, 8), (10, 10, 10, 0)), "avif", quality=100)
+    assert (pixels(clear) >= 250).all()
+    first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
+    data = encode(first, "avif", save_all=True, append_images=[second])
+    assert np.abs(pixels(data)[4, 4] - [200, 0, 0]).max() <= 8
+    assert probe(data) == Probe("avif", "avif", 8, 8)
+    assert code_of(encode(photo(), "avif").replace(b"av01", b"j2k1")) == "unsupported_format"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
@@ -462,20 +528,8 @@ def test_mutated_files_end_in_a_picture_or_our_error(
                 end = error.code
                 assert "0x" not in error.detail
             ends[end] = ends.get(end, 0) + 1
-    assert set(ends) <= {"picture", *CODES}, ends
+    assert set(ends) <= {"picture", *images.CODES}, ends
     assert caught == [] and capfd.readouterr() == ("", "")
-
-
-CODES = {
-    "zero_bytes",
-    "too_many_bytes",
-    "not_an_image",
-    "unsupported_format",
-    "truncated",
-    "bad_dimensions",
-    "too_many_pixels",
-    "corrupt",
-}
 
 
 def test_threads_get_what_one_thread_gets() -> None:

@@ -49,3 +49,20 @@ def test_on_a_terminal_the_line_is_redrawn_and_ends_once():
 
 def test_clock():
     assert [clock(s) for s in (5, 59.6, 185, 7620)] == ["5s", "1m00s", "3m05s", "2h07m"]
+
+
+def test_a_note_is_made_only_when_it_is_printed() -> None:
+    made: list[int] = []
+
+    def note() -> str:
+        made.append(1)
+        return "noted"
+
+    out = io.StringIO()
+    progress = Progress("caption", 3, out=out, every=1000.0)
+    progress.add(1, note)
+    assert made == []
+    progress.every = 0.0
+    progress.add(1, note)
+    assert made == [1]
+    assert out.getvalue().endswith("noted\n")

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.caption.schema import Row
+from pipeline.errors import ArchiveError
 
 WINDOW = 2048
 """Units: what is read of a table before it goes on where it was stopped."""
@@ -140,11 +141,19 @@ class Copies:
         self._next = number + 1
 
     def fill(self, unit: str, rows: list[Row], copies: Mapping[int, Place]) -> list[Row]:
-        """A unit's rows, with those of its copies completed; the unit is done then."""
+        """A unit's rows, with those of its copies completed; the unit is done then.
+
+        Raises:
+            ArchiveError: the earlier picture was read again, after a process died, and is another.
+        """
         whole = list(rows)
         for place, (source, at) in sorted(copies.items()):
             of = (whole if source == unit else self._rows(source))[at]
-            assert of.sha256 == whole[place].sha256, f"{source} is not what was copied from"
+            if of.sha256 != whole[place].sha256:
+                raise ArchiveError(
+                    f"{of.source} changed while it was captioned ({of.member!r});"
+                    " run the same command again to go on"
+                )
             whole[place] = replace(
                 whole[place],
                 caption=of.caption,

@@ -46,7 +46,7 @@ class Run:
     attempts: AttemptsDirectory
     """What deaths of captioning processes have told."""
     progress: Callable[[int, int], object]
-    """Told (members done, of them failed), from any thread."""
+    """Told (members done, of them failed), from any thread; negative, where work was lost."""
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):

@@ -26,6 +26,8 @@ class ArchiveFile(ABC):
     """Bytes."""
     modified: int
     """Nanoseconds since 1970; 0 where the storage does not say."""
+    distant = False
+    """Whether `at` waits for a network."""
 
     @abstractmethod
     def open(self) -> BinaryIO:
@@ -100,6 +102,9 @@ class Status(NamedTuple):
 
 class Files(ABC):
     """The files that a list names: where its paths start, and how they are read."""
+
+    distant = False
+    """Whether `read` waits for a network."""
 
     @abstractmethod
     def status(self, path: bytes) -> Status:

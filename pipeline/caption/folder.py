@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.caption.files import read_regular, unreadable
+from pipeline.caption.files import read_regular
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason, text_name
 from pipeline.errors import ArchiveError, ImageError
 
@@ -91,14 +91,11 @@ class Folder(Archive):
         """The file's bytes, if it is still a regular file inside the folder."""
         relative = member.raw if member.raw is not None else member.name.encode()
         path = self._path(relative)
-        try:
-            if stat.S_ISLNK(os.lstat(path).st_mode):
-                path = os.path.realpath(path)
-                if not self._inside(path):
-                    raise ImageError("unreadable_file", "the file is now a link out of the folder")
-        except OSError as error:
-            raise unreadable(error) from None
-        return read_regular(path, most)
+        # The file or a folder above it may have become a link since it was listed.
+        real = os.path.realpath(path)
+        if not self._inside(real):
+            raise ImageError("unreadable_file", "the file now lies out of the folder, by a link")
+        return read_regular(real, most)
 
 
 def _kind(entry: os.DirEntry[bytes]) -> bytes:

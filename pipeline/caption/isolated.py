@@ -135,6 +135,8 @@ class _Dialogue:
         self.waiting: deque[Task] = deque()
         self.at_work: dict[str, Task] = {}
         self.step: Step | None = None
+        self.counted = (0, 0)
+        """Members, and of them failed, of the unit that is being captioned."""
         self._stopped = False
 
     def hold(self) -> None:
@@ -171,8 +173,8 @@ class _Dialogue:
                 self.waiting.appendleft(task)
                 return
             self.at_work[task.unit.id] = task
-            head = {"archives": self.archives, "task": wire.task_to_json(task)}
-            self.process.send("caption", head)
+            path = self.archives[task.unit.source]
+            self.process.send("caption", {"archive": path, "task": wire.task_to_json(task)})
 
     def _next(self) -> Task | None:
         if self.waiting:
@@ -188,10 +190,12 @@ class _Dialogue:
         elif frame.kind == "step":
             self.step = Step(*head["step"])
         elif frame.kind == "progress":
-            self.told.progress(*head["done"])
+            members, failed = head["done"]
+            self.counted = (self.counted[0] + members, self.counted[1] + failed)
+            self.told.progress(members, failed)
         else:
             task = self.at_work.pop(head["id"])
-            self.step = None
+            self.step, self.counted = None, (0, 0)
             self.engine.stages.add(head["stages"])
             copies = {place: (unit, at) for place, unit, at in head["copies"]}
             self._put(Done(task.unit, wire.rows_from_bytes(frame.body), copies))
@@ -208,5 +212,6 @@ class _Dialogue:
             again.append(attempts.task(unit))
         self.waiting.extendleft(reversed(again))
         self.at_work.clear()
-        self.step = None
+        self.told.progress(-self.counted[0], -self.counted[1])
+        self.step, self.counted = None, (0, 0)
         self.process = self.engine.replace()

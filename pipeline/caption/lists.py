@@ -38,7 +38,7 @@ class FileList(Archive):
 
     def __init__(self, file: ArchiveFile, files: Files, key: str | None = None) -> None:
         """`key` is where an object holds the path, if not under one of PATHS."""
-        self.file, self.files = file, files
+        self.file, self.files, self.distant = file, files, files.distant
         self.keys = PATHS if key is None else (key,)
         self.objects = file.name.lower().endswith(JSONS)
         if file.head(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 EXTENSIONS = frozenset(
     {
         *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"),
-        *("tif", "tiff", "avif", "heic", "heif"),
+        *("tif", "tiff", "avif", "heic", "heif", "hif", "apng", "dib"),
     }
 )
 """A member with one of these, or without any extension, is an input; others are skipped."""
@@ -82,6 +82,8 @@ class Archive(ABC):
     kind: str
     sequential = False
     """Whether reading is only quick in the order of the listing, by one thread."""
+    distant = False
+    """Whether a read waits for a network, so that many at once are quicker."""
     gone = "unreadable_member"
     """The code of a member that the archive no longer holds."""
 

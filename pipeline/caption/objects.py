@@ -29,6 +29,8 @@ def modified(stat: Stat) -> int:
 class RemoteFile(ArchiveFile):
     """An object, as it was when this was made; read by ranges."""
 
+    distant = True
+
     def __init__(self, path: RemotePath) -> None:
         """Raises FileNotFoundError if there is no such object."""
         self.blocks, self.name = Blocks(path), str(path)
@@ -47,6 +49,7 @@ class Prefix(Archive):
     """The objects below a prefix, by key. `exclude` is a prefix that is left out (the table's)."""
 
     kind = "folder"
+    distant = True
     gone = "unreadable_file"
 
     def __init__(self, path: RemotePath, exclude: RemotePath | None = None) -> None:
@@ -81,6 +84,8 @@ class RemoteFiles(Files):
     name like any other.
     """
 
+    distant = True
+
     def __init__(self, base: RemotePath, confined: bool = False) -> None:
         self.base, self.confined = base, confined
         self._page = _Page()
@@ -114,6 +119,8 @@ class RemoteFiles(Files):
 
 class AnyFiles(Files):
     """Files of this machine, and objects where a path is a URL."""
+
+    distant = True
 
     def __init__(self, local: Files) -> None:
         self.local, self.remote = local, RemoteFiles(RemotePath(""))

@@ -118,12 +118,12 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     kind = _plain(kind)
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = _plain(kind)
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _is_name(kind: pa.DataType) -> bool:
@@ -138,7 +138,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
         return any(_holds_bytes(kind.field(n).type) for n in range(kind.num_fields))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return _holds_bytes(kind.value_type)
-    return _is_bytes(kind) or types.is_fixed_size_binary(kind)
+    return _is_bytes(kind) or bool(types.is_fixed_size_binary(kind))
 
 
 def leaf(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -17,7 +17,8 @@ MOST_UNPACKED = 256 << 20
 MOST_RATIO = 8
 _HEADER, _LONGEST_HEADER = 1 << 14, 1 << 20
 _MOST_PAGES = 1_000_000
-_LARGEST_FOOTER = 256 << 20
+_LARGEST_FOOTER = 64 << 20
+_DEEPEST, _MOST_COLUMNS = 64, 100_000
 
 
 class Chunk(NamedTuple):
@@ -50,13 +51,34 @@ def read_footer(file: ArchiveFile) -> list[RowGroup]:
     groups = []
     try:
         for number, kind in reader.fields():
-            if (number, kind) == (4, LIST):
+            if (number, kind) == (2, LIST):
+                _check_schema(reader)
+            elif (number, kind) == (4, LIST):
                 groups = [_row_group(reader) for _ in reader.items()]
             else:
                 reader.skip(kind)
     except IndexError:
         raise ValueError("a damaged footer") from None
     return groups
+
+
+def _check_schema(reader: Reader) -> None:
+    """Refuse a schema that is nested so deep that a reader which calls itself would crash."""
+    open_levels: list[int] = []
+    for count, _ in enumerate(reader.items()):
+        children = 0
+        for number, kind in reader.fields():
+            if number == 5 and kind in VARINT:
+                children = max(reader.zigzag(), 0)
+            else:
+                reader.skip(kind)
+        while open_levels and open_levels[-1] == 0:
+            open_levels.pop()
+        if open_levels:
+            open_levels[-1] -= 1
+        open_levels.append(children)
+        if len(open_levels) > _DEEPEST or count > _MOST_COLUMNS:
+            raise ValueError("a schema of too many columns, or nested too deep")
 
 
 def _row_group(reader: Reader) -> RowGroup:

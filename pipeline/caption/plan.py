@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,8 +66,11 @@ class Unit:
         return [(self.source, member.name, member.occurrence) for member in self.members]
 
 
+_SEEN = struct.Struct("<qq??")
+
+
 class _Seen(NamedTuple):
-    """What the table knows of a member; compact, since there may be millions."""
+    """What the table knows of a member; packed, since there may be millions."""
 
     place: int
     """Hash of where it lay when it was planned."""
@@ -76,6 +80,10 @@ class _Seen(NamedTuple):
     """It has a row."""
     reading: bool
     """It is to be read in this run."""
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        return cls(*_SEEN.unpack(packed))
 
 
 @dataclass
@@ -179,10 +187,11 @@ class Plan:
                 new.append(member)
             else:
                 digest = key_digest(source.name, member.name, member.occurrence)
-                seen = known.pop(digest, None)
-                if seen is None:
+                packed = known.pop(digest, None)
+                if packed is None:
                     new.append(member)
                 else:
+                    seen = _Seen.unpack(packed)
                     if seen.reading and seen.place != _place(member):
                         so_far.moved[digest] = member
                     if seen.done and seen.content != content_hash(member):
@@ -194,8 +203,9 @@ class Plan:
         if new:
             self.append(header, new, unit_size, ordinal)
             so_far.added += len(new)
-        so_far.gone.update(digest for digest, seen in known.items() if seen.reading)
-        missing = [digest for digest, seen in known.items() if seen.done]
+        left = [(digest, _Seen.unpack(packed)) for digest, packed in known.items()]
+        so_far.gone.update(digest for digest, seen in left if seen.reading)
+        missing = [digest for digest, seen in left if seen.done]
         if whole:
             so_far.missing.update(missing)
         else:
@@ -207,7 +217,7 @@ class Plan:
         done: Collection[str],
         again: Collection[str],
         history: Mapping[bytes, int],
-    ) -> dict[bytes, _Seen]:
+    ) -> dict[bytes, bytes]:
         known = {}
         for unit in self.units():
             if unit.source != source:
@@ -220,7 +230,7 @@ class Plan:
                     continue
                 digest = key_digest(source, member.name, member.occurrence)
                 content = content_hash(member) if content is None else content
-                known[digest] = _Seen(_place(member), content, has_row, reading)
+                known[digest] = _SEEN.pack(_place(member), content, has_row, reading)
         return known
 
     def append(

@@ -42,6 +42,7 @@ class Tar(Archive):
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file
         self.sequential = is_packed(file.head(8))
+        self.distant = file.distant
         self._lock = threading.Lock()
         self._stream: Unpacked | None = None
         self._last: tuple[Sidecar, bytes | str] | None = None

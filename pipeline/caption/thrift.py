@@ -69,6 +69,8 @@ class Reader:
         elif kind in (3, 7, BINARY):
             size = {3: 1, 7: 8}.get(kind) or self.varint()
             self.at += size
+            if self.at > len(self.data):
+                raise IndexError
         elif kind in (LIST, 10):
             for item in self.items():
                 # In a list a boolean has a byte.

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 THREADS = 4
 """Most threads that read and decode; decoding leaves Python's lock."""
+DISTANT_THREADS = 16
+"""The same for archives whose reads wait for a network."""
 
 KILLERS = {
     "decoder_crash": "decoding this picture ended the process, each time it was tried",
@@ -191,8 +193,12 @@ class UnitCaptioner:
         None among them says that the next one may be long in coming.
         """
         ours, theirs = itertools.tee(tasks)
-        with ThreadPoolExecutor(threads()) as quick, ThreadPoolExecutor(1) as sequential:
-            pictures = self._ahead(theirs, quick, sequential)
+        with (
+            ThreadPoolExecutor(threads()) as quick,
+            ThreadPoolExecutor(DISTANT_THREADS) as distant,
+            ThreadPoolExecutor(1) as sequential,
+        ):
+            pictures = self._ahead(theirs, quick, distant, sequential)
             for task in ours:
                 if task is not None:
                     yield self._caption_unit(task, pictures)
@@ -201,11 +207,12 @@ class UnitCaptioner:
         self,
         tasks: Iterable[Task | None],
         quick: ThreadPoolExecutor,
+        distant: ThreadPoolExecutor,
         sequential: ThreadPoolExecutor,
     ) -> Iterator[Picture]:
         """Every member's picture in order, up to two batches ahead of the caller."""
         waiting: deque[Future[Picture]] = deque()
-        window = 2 * self.config.batch_size + THREADS
+        window = read_ahead(self.config)
         for task in tasks:
             if task is None or task.careful:
                 while waiting:
@@ -216,7 +223,8 @@ class UnitCaptioner:
             if task.careful:
                 yield from self._one_by_one(task, archive)
                 continue
-            pool = sequential if archive.sequential else quick
+            near = distant if archive.distant else quick
+            pool = sequential if archive.sequential else near
             for member in task.unit.members:
                 killer = task.killers.get((member.name, member.occurrence))
                 waiting.append(pool.submit(self.reader.load, archive, member, killer))
@@ -330,6 +338,11 @@ class UnitCaptioner:
             recipe=self.marker.recipe,
             meta=picture.meta,
         )
+
+
+def read_ahead(config: CaptionConfig) -> int:
+    """Most pictures that are read before they are captioned."""
+    return 2 * config.batch_size + THREADS
 
 
 def threads() -> int:

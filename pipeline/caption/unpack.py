@@ -23,7 +23,7 @@ DAMAGE = (
 
 MOST_DICTIONARY = 512 << 20
 """An xz may claim to need more memory than this; it is then damaged."""
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 
 
 class _Decoder(Protocol):

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ from pipeline.caption.copies import Place
 from pipeline.caption.loader import Loader
 from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
-from pipeline.caption.unit import Step, Task, UnitCaptioner
+from pipeline.caption.unit import Step, Task, UnitCaptioner, read_ahead
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
 
@@ -37,7 +38,8 @@ class Worker:
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
         self._paths: dict[str, str] = {}
-        self._opened: dict[str, Archive] = {}
+        self._opened: OrderedDict[str, Archive] = OrderedDict()
+        self._most_open = 1
         self._reading = Reading()
 
     def work(self) -> None:
@@ -47,6 +49,8 @@ class Worker:
             return
         config = CaptionConfig.model_validate(start.head["config"])
         self._reading = Reading.of(config)
+        # No picture that is read ahead is of an archive that was left longer ago.
+        self._most_open = read_ahead(config) + 1
         captioner = Loader.model_validate(start.head["loader"]).load()
         marker = describe(config, captioner)
         self._send("ready", {"marker": marker.model_dump(mode="json")})
@@ -76,8 +80,9 @@ class Worker:
             if frame.kind == "copies":
                 self._answers.put([tuple(found) if found else None for found in frame.head["of"]])
             else:
-                self._paths.update(frame.head["archives"])
-                self._tasks.put(wire.task_from_json(frame.head["task"]))
+                task = wire.task_from_json(frame.head["task"])
+                self._paths[task.unit.source] = frame.head["archive"]
+                self._tasks.put(task)
         # Whatever this process is in the middle of, nobody waits for it any more.
         os._exit(0)
 
@@ -94,6 +99,9 @@ class Worker:
             self._opened[source] = open_archive(
                 location(self._paths[source]), reading=self._reading
             )
+        self._opened.move_to_end(source)
+        while len(self._opened) > self._most_open:
+            self._opened.popitem(last=False)[1].close()
         return self._opened[source]
 
     def _ask(self, unit: str, start: int, digests: Sequence[str | None]) -> list[Place | None]:

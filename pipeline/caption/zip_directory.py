@@ -23,6 +23,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_UTF8 = 0x800
 _LONGEST_COMMENT = 1 << 16
 _WINDOW = 1 << 20
 _MOST_ENTRY = _ENTRY.size + 3 * 65_535
@@ -52,6 +53,16 @@ class Entry(NamedTuple):
     attributes: int
     place: int
     """Where this entry begins in the file."""
+
+    @property
+    def directory(self) -> bool:
+        """Whether the attributes of MS-DOS call it one; most programs end its name with a slash."""
+        return self.system == 0 and bool(self.attributes & 0x10) and self.size == 0
+
+    @property
+    def utf8(self) -> bool:
+        """Whether the name is known to be UTF-8."""
+        return bool(self.flags & _UTF8)
 
     @property
     def modified(self) -> int:
@@ -112,15 +123,12 @@ class Directory:
         extra = window[begin + named : begin + named + extended]
         if magic != b"PK\1\2" or len(extra) < extended or len(name) < named:
             return None, 0
-        fields = {_field(extra, tag): tag for tag in (0x0001, 0x7075)}
-        for value, tag in fields.items():
-            if value is None:
-                continue
-            if tag == 0x0001:
-                size, packed, local = _wide(value, size, packed, local)
-            elif value[:1] == b"\1" and value[1:5] == struct.pack("<L", zlib.crc32(name)):
-                # The name in UTF-8, if it belongs to the name that stands above.
-                name, flags = value[5:], flags | 0x800
+        wide, path = _field(extra, 0x0001), _field(extra, 0x7075)
+        if wide is not None:
+            size, packed, local = _wide(wide, size, packed, local)
+        # The name in UTF-8, if it belongs to the name that stands above.
+        if path is not None and path[:5] == b"\1" + struct.pack("<L", zlib.crc32(name)):
+            name, flags = path[5:], flags | _UTF8
         entry = Entry(
             *(name, flags, method, checksum, packed, size, local + self._shift, (date, time)),
             *(version >> 8, attributes, place),
@@ -137,7 +145,7 @@ class Directory:
         magic, *_, named, extended = _LOCAL.unpack_from(head)
         begin = entry.local + _LOCAL.size + named + extended
         own = magic == b"PK\3\4" and (
-            entry.flags & 0x800 or head[_LOCAL.size : _LOCAL.size + named] == entry.name
+            entry.utf8 or head[_LOCAL.size : _LOCAL.size + named] == entry.name
         )
         return begin if own and begin + entry.packed <= self.start else None
 

@@ -22,7 +22,7 @@ class Zip(Archive):
     kind = "zip"
 
     def __init__(self, file: ArchiveFile) -> None:
-        self.file = file
+        self.file, self.distant = file, file.distant
         try:
             self.directory = Directory(file)
         except ZipDamageError as error:
@@ -41,7 +41,7 @@ class Zip(Archive):
             name = _name(entry)
             # A path as Windows programs wrote it is data like any other, but names folders.
             path = name if "/" in name else name.replace("\\", "/")
-            if path.endswith("/"):
+            if path.endswith("/") or entry.directory:
                 continue
             reason = skip_reason(path)
             kind = stat.S_IFMT(entry.attributes >> 16) if entry.system == _UNIX else 0
@@ -109,7 +109,7 @@ class Zip(Archive):
 
 def _name(entry: Entry) -> str:
     text = text_name(entry.name)
-    if entry.flags & 0x800 or text.encode() == entry.name:
+    if entry.utf8 or text.encode() == entry.name:
         return text
     # Without the flag a name is CP437 by the standard, but UTF-8 as most programs write it.
     return entry.name.decode("cp437")

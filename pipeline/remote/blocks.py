@@ -20,6 +20,8 @@ BLOCK = 1 << 20
 """Bytes."""
 KEPT = 64
 """Blocks of a process."""
+AHEAD = 3
+"""Blocks that are fetched beyond what is asked for, where reading goes front to back."""
 DIRECT = 16
 """Blocks; a longer read is fetched as it is and not kept."""
 
@@ -36,6 +38,7 @@ class Blocks:
 
     def __init__(self, path: RemotePath) -> None:
         self.path, self.stat = path, path.stat()
+        self._last = (self.stat.st_size - 1) // BLOCK
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`, fewer only at the end.
@@ -55,32 +58,36 @@ class Blocks:
 
     def _blocks(self, first: int, last: int) -> list[Future[bytes]]:
         """The blocks `first` to `last`; those that nobody has asked for are fetched, in one request."""
-        mine: list[int] = []
+        mine: dict[int, Future[bytes]] = {}
         found: list[Future[bytes]] = []
         with self._lock:
             for number in range(first, last + 1):
-                key = (self.path, self.stat.etag, number)
-                future = self._kept.get(key)
-                if future is None:
-                    future = self._kept[key] = Future()
-                    mine.append(number)
-                self._kept.move_to_end(key)
+                if (future := self._kept.get(self._key(number))) is None:
+                    future = mine[number] = self._kept[self._key(number)] = Future()
+                self._kept.move_to_end(self._key(number))
                 found.append(future)
+            if mine and self._key(first - 1) in self._kept:
+                for number in range(last + 1, min(last + AHEAD, self._last) + 1):
+                    if self._key(number) not in self._kept:
+                        mine[number] = self._kept[self._key(number)] = Future()
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         if mine:
-            self._fill(mine, {number: found[number - first] for number in mine})
+            self._fill(mine)
         return found
 
-    def _fill(self, numbers: list[int], futures: dict[int, Future[bytes]]) -> None:
-        begin = numbers[0] * BLOCK
-        end = min((numbers[-1] + 1) * BLOCK, self.stat.st_size)
+    def _key(self, number: int) -> tuple[RemotePath, str, int]:
+        return (self.path, self.stat.etag, number)
+
+    def _fill(self, futures: dict[int, Future[bytes]]) -> None:
+        begin = min(futures) * BLOCK
+        end = min((max(futures) + 1) * BLOCK, self.stat.st_size)
         try:
             data = self._fetch(begin, end)
         except BaseException as error:
             with self._lock:
-                for number in numbers:
-                    self._kept.pop((self.path, self.stat.etag, number), None)
+                for number in futures:
+                    self._kept.pop(self._key(number), None)
             for future in futures.values():
                 future.set_exception(error)
             raise

@@ -65,12 +65,12 @@ class Held:
                 return tag
             try:
                 content, stat = self.path.read_bytes(), self.path.stat()
+                age = s3.now(bucket, key) - stat.st_mtime_ns / 1e9
             except FileNotFoundError:
                 continue  # released just now
             theirs = _parsed(content)
             if theirs.get("owner") == self.owner["owner"]:
                 return stat.etag  # the store took it, and its answer was lost
-            age = s3.now(bucket, key) - stat.st_mtime_ns / 1e9
             if age < EXPIRY and not _is_dead(theirs):
                 raise self._busy(theirs, age)
             with contextlib.suppress(FileExistsError, FileNotFoundError):
@@ -89,7 +89,8 @@ class Held:
         )
 
     def _busy(self, owner: dict[str, Any], age: float) -> BusyError:
-        who = f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'an unknown machine')}"
+        machine = str(owner.get("host", "an unknown machine")).partition(" ")[0]
+        who = f"process {owner.get('pid', 'unknown')} on {machine}"
         return BusyError(
             f"another run ({who}, heard of {age:.0f} s ago) is writing {self.directory}; wait for it "
             f"or stop it. If it was killed, its lock is free after {EXPIRY:.0f} s, or at once with "
@@ -182,7 +183,15 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 
 def _process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    pid = os.getpid()
+    return {"host": _machine(), "pid": pid, "started": _started(pid)}
+
+
+def _machine() -> str:
+    """This machine, or container: where process numbers mean the same processes."""
+    with contextlib.suppress(OSError):
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+    return socket.gethostname()
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:

@@ -22,11 +22,16 @@ from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluate import load_pixels
 from pipeline.images import Transform
+from pipeline.remote import held
+from pipeline.shard_bytes import Fetch
 from pipeline.shards import ShardReader
 from pipeline.train.augment import Augmentation
 from pipeline.train.captions import EncodedCaptions
 from pipeline.train.features import FeatureCache
 from pipeline.train.order import EpochOrder
+
+HELD = 512 << 20
+"""Bytes of shards on object storage that a rank holds, at most."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Loader:
         self._permutation = lru_cache(maxsize=1)(self.order.permutation)
         self._keys = reader.keys()
         self._sided = self.augmentation.sided(reader.captions())
+        self._fetch = _held(reader, settings, world) if features is None else None
         self.waited = 0.0
         """Seconds that whoever asked for batches has waited for them."""
 
@@ -153,8 +159,28 @@ class Loader:
             named = zip(keys, sided, strict=True)
             versions = [self.augmentation.choose(epoch, key, side) for key, side in named]
             return self.features.rows(pictures, versions)
-        pixels = load_pixels(self.transform, self.reader, pictures)
+        pixels = load_pixels(self.transform, self.reader, pictures, self._fetch)
         for place, (key, side) in enumerate(zip(keys, sided, strict=True)):
             mirrored = self.augmentation.mirrors(epoch, key, side)
             pixels[place] = self.augmentation(pixels[place], epoch, key, mirrored)
         return pixels
+
+
+def _held(reader: ShardReader, settings: TrainConfig, world: int) -> Fetch | None:
+    """What fetches a rank's streams from object storage by whole blocks, front to back.
+
+    None for local tars, and where the windows in which streams are shuffled are too large to be
+    held: samples are then fetched one by one.
+    """
+    if not reader.remote:
+        return None
+    order, samples = settings.order, len(reader)
+    streams = min(order.streams, samples)
+    mine = streams // world if streams % world == 0 else streams
+    window = min(order.window, -(-samples // streams))
+    size = sum(tar.size for tar in reader.tars) / samples
+    # Each run of a window ends somewhere in a block; the next window begins while one ends.
+    blocks = 2 * mine * (window * size / held.BLOCK + window / order.run + 2)
+    if blocks * held.BLOCK > HELD:
+        return None
+    return held.HeldBlocks(int(blocks) + 1).fetch

@@ -44,7 +44,7 @@ def plan(root: Path, table: Path) -> int:
     kept, relisted = Table(table), Relisted()
     for source in name_sources(open_archives([root]), kept.plan.sources()):
         done = {unit for unit, _, _ in kept.plan.unit_rows()}
-        kept.plan.extend(source, 256, done, relisted)
+        kept.plan.extend(source, 256, relisted, done=done)
     return relisted.added
 
 

@@ -161,6 +161,14 @@ def written(name: str, content: Callable[[], bytes]) -> Build:
     return build
 
 
+def parquet_deep() -> bytes:
+    """A footer whose schema is one structure in another, 5,000 times."""
+    level = b"\x35\x02\x18\x01a\x15\x02\x00"
+    schema = b"\x29\xfc" + bytes([0x80 | 5000 & 0x7F, 5000 >> 7]) + level * 5000
+    footer = b"\x15\x04" + schema.replace(b"\x29", b"\x19", 1) + b"\x16\x02\x19\x0c\x00"
+    return b"PAR1" + footer + struct.pack("<I", len(footer)) + b"PAR1"
+
+
 def folder_of(make: Callable[[Path], None]) -> Build:
     def build(folder: Path) -> Path:
         root = folder / "in"
@@ -480,6 +488,7 @@ PARQUETS: dict[str, tuple[Build, list[str]]] = {
     "cut short": (written("k.parquet", lambda: parquet_bytes({"image": [GOOD]})[:-9]), [REFUSED]),
     "nothing": (written("l.parquet", lambda: b""), [REFUSED]),
     "no footer": (written("m.parquet", lambda: b"PAR1" + bytes(99)), [REFUSED]),
+    "a schema 5,000 deep": (written("o.parquet", parquet_deep), [REFUSED]),
     "paths that lead away": (
         written(
             "n.parquet",

@@ -89,9 +89,14 @@ def exif(*entries: bytes) -> bytes:
 
 def tiff(entries: dict[int, tuple[int, int, int]], data: bytes, following: int = 0) -> bytes:
     """A little-endian TIFF: tag -> (type, count, value); `data` lies at 8."""
-    directory = struct.pack("<H", len(entries)) + b"".join(
-        struct.pack("<HHII", tag, *entry) for tag, entry in sorted(entries.items())
-    )
+    return tiff_of_pairs([(tag, *entry) for tag, entry in sorted(entries.items())], data, following)
+
+
+def tiff_of_pairs(
+    entries: list[tuple[int, int, int, int]], data: bytes, following: int = 0
+) -> bytes:
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", *entry) for entry in entries)
     start = 8 + len(data)
     return b"II*\0" + struct.pack("<I", start) + data + directory + struct.pack("<I", following)
 
@@ -168,6 +173,15 @@ def avif_sized(width: int, height: int) -> bytes:
 
 
 FTYP = box(b"ftyp", b"avif\0\0\0\0avifmif1")
+
+
+def avif_of_extents() -> bytes:
+    """100,000 items of 65,535 extents each, of which none takes a byte."""
+    items = struct.pack(">HHH", 1, 0, 65_535) * 60_000
+    iloc = box(b"iloc", bytes(4), b"\0\0", struct.pack(">H", 60_000), items)
+    iinf = box(b"iinf", bytes(4), b"\0\1", box(b"infe", b"\2\0\0\0\0\1\0\0av01\0"))
+    pitm = box(b"pitm", bytes(4), b"\0\1")
+    return FTYP + box(b"meta", bytes(4), pitm, iinf, iloc)
 
 
 def animation(kind: str) -> bytes:
@@ -310,6 +324,10 @@ CASES: dict[str, tuple[Callable[[], bytes], Ends]] = {
         {"corrupt", "truncated"},
     ),
     "bigtiff that ends": (lambda: b"II+\0\x08\0\0\0" + b"\xff" * 8, {"truncated"}),
+    "tiff of one tag 60,000 times": (
+        lambda: tiff_of_pairs([(274, 1, 1_000_000, 8)] * 60_000, bytes(1_000_000)),
+        {"corrupt"},
+    ),
     "webp of 2^24 x 2^24": (
         lambda: b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff" * 6,
         {"too_many_pixels"},
@@ -324,6 +342,10 @@ CASES: dict[str, tuple[Callable[[], bytes], Ends]] = {
         lambda: bmp(9000, 9000, 8, 1, b"\1\1\0\0" * 100 + b"\0\1"),
         {PICTURE, "corrupt"},
     ),
+    "bmp of empty lines": (
+        lambda: bmp(12_000, 12_000, 8, 1, b"\1\1\0\0" * 12_000 + b"\0\1"),
+        {"corrupt"},
+    ),
     "bmp that jumps": (
         lambda: bmp(9, 9, 8, 1, b"\0\2\xff\xff" * 999 + b"\0\1"),
         {PICTURE, "corrupt"},
@@ -335,6 +357,7 @@ CASES: dict[str, tuple[Callable[[], bytes], Ends]] = {
     "avif of a box without a size": (lambda: FTYP + struct.pack(">I4s", 4, b"meta"), {"corrupt"}),
     "avif of nothing": (lambda: FTYP + box(b"mdat", bytes(9)), {"corrupt"}),
     "avif of a million boxes": (lambda: FTYP + box(b"free") * 1_000_000, {"corrupt"}),
+    "avif of endless extents": (avif_of_extents, {"corrupt", "truncated"}),
     "avif whose description ends": (
         lambda: FTYP + struct.pack(">I4s", 999, b"meta") + bytes(40),
         {"truncated"},

@@ -8,6 +8,7 @@ import os
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def test_a_file_that_turned_into_a_link_or_a_pipe_since_is_not_read(tmp_path: Pa
     for name in ("link.jpg", "pipe.jpg", "gone.jpg"):
         with pytest.raises(ImageError, match="unreadable_file"):
             archive.read(Member(name), MOST)
+
+
+def test_a_folder_that_turned_into_a_link_out_since_is_not_entered(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    for folder in (root / "sub", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(b"secret" if folder == outside else b"mine")
+    archive = open_archive(root)
+    (member,) = archive.members()
+    assert archive.read(member, MOST) == b"mine"
+    (root / "sub").rename(tmp_path / "moved")
+    (root / "sub").symlink_to(outside)
+    with pytest.raises(ImageError, match="unreadable_file"):
+        archive.read(member, MOST)
 
 
 def test_folder_names_that_are_not_utf8_are_encoded_and_still_read(tmp_path: Path) -> None:
@@ -388,6 +403,35 @@ def test_zip_names_without_the_utf8_flag_are_utf8_where_they_can_be(tmp_path: Pa
     assert list(listing(path)) == ["éé.jpg", "YüYY.jpg"]
 
 
+def test_zip_names_in_the_unicode_extra_field_and_folders_by_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        named = zipfile.ZipInfo("cafe.jpg")
+        told = b"\1" + struct.pack("<L", zlib.crc32(b"cafe.jpg")) + "café.jpg".encode()
+        named.extra = struct.pack("<HH", 0x7075, len(told)) + told
+        archive.writestr(named, b"x")
+        stale = zipfile.ZipInfo("renamed.jpg")
+        stale.extra = named.extra
+        archive.writestr(stale, b"y")
+        folder = zipfile.ZipInfo("folder")
+        folder.create_system, folder.external_attr = 0, 0x10
+        archive.writestr(folder, b"")
+    archive_ = open_archive(path)
+    assert [(m.name, archive_.read(m, MOST)) for m in archive_.members()] == [
+        ("café.jpg", b"x"),
+        ("renamed.jpg", b"y"),
+    ]
+    archive_.close()
+
+
+def test_a_zip_says_that_a_member_of_the_same_size_and_second_is_another(
+    tmp_path: Path, make_zip: Pack
+) -> None:
+    one, two = (make_zip(tmp_path / f"{n}.zip", [("a.jpg", bytes([n]) * 9)]) for n in (1, 2))
+    (first,), (second,) = (open_archive(path).members() for path in (one, two))
+    assert first.modified % 10**9 == zlib.crc32(b"\1" * 9) % 10**9 != second.modified % 10**9
+
+
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
 def test_more_than_max_bytes_is_not_read(
     tmp_path: Path, make_tar: Pack, make_zip: Pack, kind: str
@@ -470,15 +514,19 @@ def test_sources_are_base_names_and_unique(
     assert names("b/photos", known={"first": str(tmp_path / "b/photos")}) == ["first"]
 
 
-def test_listing_a_tar_keeps_no_headers(tmp_path: Path, make_tar: Pack) -> None:
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_listing_keeps_no_entries(
+    tmp_path: Path, make_tar: Pack, make_zip: Pack, kind: str
+) -> None:
     import tracemalloc
 
-    path = make_tar(tmp_path / "a.tar", [(f"{n:06d}.jpg", b"") for n in range(5000)])
+    members = [(f"{'long' * 20}/{n:06d}.jpg", b"") for n in range(5000)]
+    path = (make_tar if kind == "tar" else make_zip)(tmp_path / f"a.{kind}", members)
     archive = open_archive(path)
     tracemalloc.start()
     try:
         assert sum(1 for _ in archive.members()) == 5000
-        assert tracemalloc.get_traced_memory()[1] < 1_500_000
+        assert tracemalloc.get_traced_memory()[1] < 2_500_000
     finally:
         tracemalloc.stop()
 

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.caption import caption, copies, verify
 from pipeline.caption.copies import Copies, Digests
+from pipeline.caption.schema import Row
 from pipeline.config import CaptionConfig
+from pipeline.errors import ArchiveError
 
 Rows = Callable[[Path], list[dict[str, Any]]]
 Parts = Callable[[Path], dict[str, bytes]]
@@ -172,3 +174,15 @@ def test_digests_keep_the_latest_of_each_set() -> None:
     assert digests.swap(many[8], 9) == 8
     assert digests.swap(many[0], 10) is None
     assert digests.swap(many[2], 11) == 2
+
+
+def test_a_source_that_became_another_picture_stops_the_run() -> None:
+    def row(member: str, sha256: str) -> Row:
+        nothing: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__)
+        return Row(**nothing | {"source": "photos", "member": member, "sha256": sha256})
+
+    asked = Copies()
+    assert asked.find("u", 0, ["1" * 64, "1" * 64]) == [None, ("u", 0)]
+    rows = [row("a.jpg", "2" * 64), row("b.jpg", "1" * 64)]
+    with pytest.raises(ArchiveError, match=r"photos changed while it was captioned \('a\.jpg'\)"):
+        asked.fill("u", rows, {1: ("u", 0)})

@@ -132,14 +132,17 @@ def test_a_picture_that_the_captioner_dies_of_is_a_row(
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_process_that_dies_once_costs_no_row(
     folder: Path, tmp_path: Path, light: Callable[..., Loader], parts: Parts, deaths: list[str],
-    by: int,
+    by: int, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     caption(CONFIG, [folder], tmp_path / "whole", light())
+    capfd.readouterr()
     loader = light("once_killed", path=str(tmp_path / "mark"), by=int(by))
     report = caption(CONFIG, [folder], tmp_path / "t", loader)
     assert (report.captioned, report.failed) == (10, {})
     assert parts(tmp_path / "t") == parts(tmp_path / "whole")
     assert len(deaths) == 1
+    # What was lost is not counted twice.
+    assert capfd.readouterr().err.startswith("caption 10/10 img  ")
     assert not list((tmp_path / "t" / "_attempts").iterdir())
 
 

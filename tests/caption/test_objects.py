@@ -261,6 +261,22 @@ def test_blocks_are_fetched_once_and_forgotten_in_time(bucket, monkeypatch):
     assert len(Blocks._kept) <= 8
 
 
+def test_reading_front_to_back_asks_for_more_at_a_time(bucket, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 1000)
+    content = os.urandom(40_500)
+    (bucket / "x").write_bytes(content)
+    get_all, asked = s3.get_all, []
+    monkeypatch.setattr(s3, "get_all", lambda asks: asked.extend(asks) or get_all(asks))
+    with (bucket / "x").open() as file:
+        assert b"".join(iter(lambda: file.raw.read(500), b"")) == content
+    assert len(asked) <= 12
+    found = Blocks(bucket / "x")
+    Blocks._kept.clear()
+    asked.clear()
+    assert [found.read(start, 10) for start in (0, 5000, 20_000)]
+    assert [ask.span for ask in asked] == [(0, 1000), (5000, 6000), (20_000, 21_000)]
+
+
 def test_an_archive_that_is_replaced_while_it_is_read_stops_the_run(bucket, tmp_path, make_tar):
     place = up(make_tar(tmp_path / "x.tar", [("a.jpg", bytes(3 << 20))]), bucket / "x.tar")
     tar = open_archive(place)

@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import fsspec
+import polars
 import pytest
 
 from pipeline import storage
@@ -55,6 +58,20 @@ def test_the_table_is_that_on_disk(folder, table, tmp_path, config, stub):
             export(place, out, "jsonl")
         outs.append((tmp_path / "out.jsonl").read_bytes())
     assert outs[0] == outs[1]
+
+
+def test_others_read_the_table_where_it_lies(folder, table, config, stub, s3_server):
+    caption(config, [folder], table, stub())
+    there = fsspec.filesystem("s3")
+    database = duckdb.connect()
+    database.register_filesystem(there)
+    counted = database.sql(f"select count(*) from read_parquet('{table}/part-*.parquet')")
+    assert counted.fetchall() == [(10,)]
+    plain = {name.lower(): value for name, value in os.environ.items() if name.startswith("AWS_")}
+    options = {name: plain[name] for name in ("aws_access_key_id", "aws_secret_access_key")}
+    options |= {"aws_endpoint_url": s3_server.url, "aws_allow_http": "true"}
+    options |= {"aws_region": "us-east-1"}
+    assert polars.scan_parquet(f"{table}/*.parquet", storage_options=options).collect().height == 10
 
 
 def test_archives_and_table_on_the_same_prefix(folder, bucket, config, stub, capsys):

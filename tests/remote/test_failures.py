@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -47,6 +48,28 @@ def test_half_the_credentials(s3_server, monkeypatch, fresh):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StorageError, match="the credentials are not complete"):
         RemotePath("bucket", "x").read_bytes()
+
+
+def test_a_public_bucket_needs_no_credentials(bucket, monkeypatch):
+    s3.put(bucket.bucket, "x", b"for all", ACL="public-read")
+    s3.put(bucket.bucket, "secret", b"for some")
+    environment = {n: v for n, v in os.environ.items() if "KEY" not in n} | {
+        "FSSPEC_S3_ANON": "true",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    code = f"""
+from pipeline.errors import StorageError
+from pipeline.remote import location
+assert location("{bucket}/x").read_bytes() == b"for all"
+try:
+    location("{bucket}/secret").read_bytes()
+except StorageError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "the store refuses access; the credentials need" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("url", ["not a url", "http://127.0.0.1:notaport"])

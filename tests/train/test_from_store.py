@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from coloured_squares import make_data, settings
 
 from pipeline.errors import ShardError, StorageError
-from pipeline.remote import RemotePath, s3
+from pipeline.images import Transform
+from pipeline.remote import RemotePath, held, s3
 from pipeline.score import score
 from pipeline.shard import find_shard_set, shard
 from pipeline.shards import ShardReader
+from pipeline.text import Tokenizer
 from pipeline.tracking import runs
+from pipeline.train import loader as loader_module
 from pipeline.train import train
+from pipeline.train.captions import EncodedCaptions
+from pipeline.train.loader import Loader
 
 SMALL = "train.encoder={name: vit, train: %s, patch: 16, depth: 1, width: 16, heads: 2}"
 AUGMENTED = "train.augment={crop: 0.3, colour: 0.3, flip: true}"
@@ -93,3 +99,45 @@ def test_a_tar_that_is_gone_is_named(data, bucket, tmp_path):
     gone.unlink()
     with pytest.raises(ShardError, match=f"{gone}: no such object"):
         train(config, tmp_path, found)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_rank_reads_its_streams_front_to_back(data, bucket, tmp_path, monkeypatch, world):
+    """Every byte about once an epoch, by fewer requests than samples, where windows are small."""
+    order = "train.order={streams: 2, run: 6, window: 6}"
+    options = ["shard.shard_size=12", order, "train.batch_size=6", "train.workers=2"]
+    config = settings(data, *options, f"shard.store={bucket}")
+    found, here = shard(config, tmp_path), shard(settings(data, *options), tmp_path)
+    monkeypatch.setattr(held, "BLOCK", 4096)
+    asked, get_all = [], s3.get_all
+    monkeypatch.setattr(s3, "get_all", lambda asks: asked.extend(asks) or get_all(asks))
+
+    def batches(record, rank):
+        reader = ShardReader(record, "train")
+        captions = reader.captions()
+        tokenizer = Tokenizer.train([c for group in captions for c in group], 1)
+        encoded = EncodedCaptions(captions, tokenizer, 12)
+        loader = Loader(reader, encoded, Transform(size=32), config.train, rank=rank, world=world)
+        asked.clear()
+        return [(batch.keys, batch.images) for batch in loader.batches(0)], reader
+
+    for rank in range(world):
+        there, reader = batches(found, rank)
+        requests = list(asked)
+        local, _ = batches(here, rank)
+        assert [keys for keys, _ in there] == [keys for keys, _ in local]
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(there, local, strict=True))
+        size = sum(tar.size for tar in reader.tars)
+        assert len(requests) == len(set(requests)), "nothing is fetched twice"
+        assert sum(ask.span[1] - ask.span[0] for ask in requests) <= 1.5 * size
+        assert len(requests) < len(reader)
+
+
+def test_windows_that_cannot_be_held_are_read_sample_by_sample(data, bucket, tmp_path, monkeypatch):
+    config = settings(data, "shard.shard_size=12", f"shard.store={bucket}")
+    reader = ShardReader(shard(config, tmp_path), "train")
+    assert loader_module._held(reader, config.train, 1) is not None
+    monkeypatch.setattr(loader_module, "HELD", 1000)
+    assert loader_module._held(reader, config.train, 1) is None
+    local = ShardReader(shard(settings(data, "shard.shard_size=12"), tmp_path), "train")
+    assert loader_module._held(local, config.train, 1) is None
