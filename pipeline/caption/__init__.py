@@ -194,7 +194,8 @@ def _run(
     max_bytes: int,
 ) -> Updates:
     """Caption the units of these sources that have no receipt, then what others need anew."""
-    order = [unit for unit, _, _ in table.plan.unit_rows()]
+    sources = {unit: source for unit, source, _ in table.plan.unit_rows()}
+    new = {u for u, source in sources.items() if u not in receipts and source in archives}
     done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
     attempts = AttemptsDirectory(table.directory / "_attempts")
@@ -219,10 +220,8 @@ def _run(
                     attempts.forget(unit.id)
                 done.add(unit.id)
 
-    work(
-        (u for u in table.units() if u.id not in receipts and u.source in archives),
-        Copies(order, parts),
-    )
+    if new:
+        work(table.units(new), Copies(sources, parts))
     work(updates.units(), Copies())
     watch.close()
     return updates

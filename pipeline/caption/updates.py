@@ -94,9 +94,9 @@ class Updates:
             return
         self._changes = self.table.changes.of(pending | reading)
         with ThreadPoolExecutor(THREADS) as pool:
-            for unit in self.table.units():
+            for unit in self.table.units(pending | reading):
                 here = unit.source in self.archives
-                if here and (unit.id in pending or unit.id in reading):
+                if here:
                     members = self._prepare(unit, unit.id in refreshing, pool)
                 elif unit.id in pending and self._settles(unit):
                     members = self._prepare(unit, False, pool)
