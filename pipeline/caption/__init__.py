@@ -32,7 +32,7 @@ from pipeline.caption.refresh import Refresh, forget, roll_back
 from pipeline.caption.stages import bottleneck
 from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
-from pipeline.caption.updates import Counts, Updates
+from pipeline.caption.updates import Counts, Updates, unread_units
 from pipeline.caption.verify import verify
 from pipeline.progress import Progress, say
 from pipeline.records import TableReport
@@ -107,9 +107,11 @@ def caption(
         kept.begin(marker)
         receipts = kept.finished()
         again = Refresh(kept, marker) if refresh else None
-        if again is not None and again.units(receipts):
+        refreshing = again.units(receipts) if again is not None else set()
+        if again is not None and refreshing:
             again.begin()
-        relisted = Relisted()
+        relisted, reading = Relisted(), refreshing | unread_units(receipts)
+        history = kept.changes.history().known
         sources = name_sources(opened, kept.plan.sources())
         for source in sources:
             kept.plan.extend(
@@ -117,8 +119,8 @@ def caption(
                 config.unit_size,
                 relisted,
                 done=receipts.keys(),
-                again=again.units(receipts) if again is not None else (),
-                history=kept.changes.history().known,
+                again=reading,
+                history=history,
             )
         names = {source.name for source in sources}
         planned = (unit for unit in kept.plan.units() if unit.source in names)
@@ -192,7 +194,8 @@ def _run(
     max_bytes: int,
 ) -> Updates:
     """Caption the units of these sources that have no receipt, then what others need anew."""
-    order = [unit for unit, _, _ in table.plan.unit_rows()]
+    sources = {unit: source for unit, source, _ in table.plan.unit_rows()}
+    new = {u for u, source in sources.items() if u not in receipts and source in archives}
     done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
     attempts = AttemptsDirectory(table.directory / "_attempts")
@@ -217,10 +220,8 @@ def _run(
                     attempts.forget(unit.id)
                 done.add(unit.id)
 
-    work(
-        (u for u in table.units() if u.id not in receipts and u.source in archives),
-        Copies(order, parts),
-    )
+    if new:
+        work(table.units(new), Copies(sources, parts))
     work(updates.units(), Copies())
     watch.close()
     return updates
@@ -279,6 +280,7 @@ def _tell(report: TableReport, relisted: Relisted, noted: Noted, counts: Counts)
     for number, what in (
         (counts.again, "changed since and were captioned again"),
         (counts.same, "have another time or place, but the same bytes; their rows stay"),
+        (counts.mended, "could not be read by an earlier run, and now were"),
         (counts.refreshed, "captioned anew; `--rollback` brings the old rows back"),
         (counts.kept, "could not be read to caption them anew; their rows stay"),
         (noted.back, "are in their archive again"),

@@ -82,11 +82,7 @@ def compact(directory: Location, to: Location, rows: int = ROWS) -> TableReport:
 
 def _receipts(table: Table) -> dict[str, Receipt]:
     """The receipts of a table that is finished."""
-    found = {}
-    for unit, _, _ in table.unit_rows():
-        receipt = table.load_receipt(unit)
-        if receipt is not None:
-            found[unit] = receipt
+    found = table.load_receipts(unit for unit, _, _ in table.unit_rows())
     account(table, main_marker(table, found), found, reused=0, seconds=0.0, captioned_now=0)
     return found
 

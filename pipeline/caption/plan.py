@@ -138,8 +138,8 @@ class Plan:
         """How many files there are."""
         return len(self._files())
 
-    def units(self) -> Iterator[Unit]:
-        """Every unit, in the order it was planned."""
+    def units(self, only: Collection[str] | None = None) -> Iterator[Unit]:
+        """Every unit, or those of them that are wanted, in the order it was planned."""
         for path in self._files():
             table = read_file(path)
             source = table.schema.metadata[b"source"].decode()
@@ -147,7 +147,8 @@ class Plan:
             start = 0
             for end in range(1, len(ids) + 1):
                 if end == len(ids) or ids[end] != ids[start]:
-                    yield Unit(ids[start], source, members_of(table.slice(start, end - start)))
+                    if only is None or ids[start] in only:
+                        yield Unit(ids[start], source, members_of(table.slice(start, end - start)))
                     start = end
 
     def unit_rows(self) -> Iterator[tuple[str, str, int]]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pipeline.caption.account import last_rate
 from pipeline.caption.marker import Marker
 from pipeline.caption.table import Table
+from pipeline.errors import TableError
 from pipeline.remote import Location
 
 
@@ -49,15 +50,17 @@ def staleness(directory: Location, target: Marker) -> Staleness:
     """How many rows of a table are stale beside `target`; from the receipts alone.
 
     Raises:
-        TableError: not a caption table.
+        TableError: not a caption table, or rows of a recipe that it does not know.
     """
     table = Table(directory)
     table.require()
     rows: dict[str, int] = {}
     deleted: dict[str, int] = {}
     unfinished = 0
-    for unit, _, planned in table.unit_rows():
-        receipt = table.load_receipt(unit)
+    units = {unit: planned for unit, _, planned in table.unit_rows()}
+    receipts = table.load_receipts(units)
+    for unit, planned in units.items():
+        receipt = receipts.get(unit)
         if receipt is None:
             unfinished += planned
             continue
@@ -66,6 +69,11 @@ def staleness(directory: Location, target: Marker) -> Staleness:
             rows[recipe] = rows.get(recipe, 0) + number - gone
             deleted[recipe] = deleted.get(recipe, 0) + gone
     markers = table.markers()
+    if unknown := sorted(rows.keys() - markers.keys()):
+        raise TableError(
+            f"{directory} holds rows of recipe {unknown[0]}, and {table.recipes} does not say what"
+            " that is; put its file back from a copy"
+        )
     groups = [
         Group(
             markers[recipe],

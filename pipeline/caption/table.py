@@ -19,7 +19,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -169,10 +169,10 @@ class Table:
             if directory.exists():
                 storage.remove_temporaries(directory)
 
-    def units(self) -> Iterator[Unit]:
-        """Every planned unit, without members whose rows were removed since."""
+    def units(self, only: Collection[str] | None = None) -> Iterator[Unit]:
+        """Planned units (all, or those wanted), without members whose rows were removed since."""
         history = self.changes.history()
-        return (history.live(unit) for unit in self.plan.units())
+        return (history.live(unit) for unit in self.plan.units(only))
 
     def unit_rows(self) -> Iterator[tuple[str, str, int]]:
         """(unit, source, rows) of every planned unit."""
@@ -246,7 +246,7 @@ class Table:
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, ValidationError):
             return None
 
-    def _told(self, units: Iterable[str]) -> dict[str, Receipt]:
+    def load_receipts(self, units: Iterable[str]) -> dict[str, Receipt]:
         """The receipts of these units that there are and that can be read."""
         found = {}
         for name, content in storage.read_many(self.receipts, (f"{unit}.json" for unit in units)):
@@ -267,18 +267,17 @@ class Table:
             for name, size in storage.names(self.directory)
             if name.startswith("part-") and name.endswith(".parquet")
         }
-        told = self._told(sizes)
+        told = self.load_receipts(sizes)
         for unit, size in sizes.items():
             receipt = told.get(unit)
             if receipt is None or receipt.bytes == WITHDRAWN:
                 orphans[unit] = receipt.edition if receipt else 0
             elif receipt.bytes == size:
                 found[unit] = receipt
-        for planned in self.plan.units() if orphans else ():
-            if planned.id in orphans:
-                rebuilt = self._rebuild(planned, orphans[planned.id])
-                if rebuilt is not None:
-                    found[planned.id] = rebuilt
+        for planned in self.plan.units(orphans) if orphans else ():
+            rebuilt = self._rebuild(planned, orphans[planned.id])
+            if rebuilt is not None:
+                found[planned.id] = rebuilt
         return found
 
     def pending(self, receipts: Mapping[str, Receipt]) -> set[str]:

@@ -22,6 +22,9 @@ from pipeline.errors import ImageError, TableError
 AGAIN = "+"
 """Ends the id of a unit of members to caption again; the part is that of the id without it."""
 
+UNREAD = frozenset({"unreadable_file", "unreadable_member"})
+"""Codes of pictures that may be readable another day; every run tries them again."""
+
 THREADS = 4
 """Most files that are read at a time to see whether their bytes changed."""
 
@@ -35,6 +38,8 @@ class Counts:
     same: int = 0
     """Listed otherwise, but of the same bytes."""
     refreshed: int = 0
+    mended: int = 0
+    """Could not be read by an earlier run, and now were."""
     kept: int = 0
     """To be refreshed, but their pictures could not be read; the old rows stay."""
 
@@ -84,13 +89,14 @@ class Updates:
         """
         pending = self.table.pending(self.receipts)
         refreshing = self.refresh.units(self.receipts) if self.refresh else set()
-        if not pending and not refreshing:
+        reading = refreshing | unread_units(self.receipts)
+        if not pending and not reading:
             return
-        self._changes = self.table.changes.of(pending | refreshing)
+        self._changes = self.table.changes.of(pending | reading)
         with ThreadPoolExecutor(THREADS) as pool:
-            for unit in self.table.units():
+            for unit in self.table.units(pending | reading):
                 here = unit.source in self.archives
-                if here and (unit.id in pending or unit.id in refreshing):
+                if here:
                     members = self._prepare(unit, unit.id in refreshing, pool)
                 elif unit.id in pending and self._settles(unit):
                     members = self._prepare(unit, False, pool)
@@ -142,10 +148,12 @@ class Updates:
             rows.append(row)
             if archive is None or not row.in_archive:
                 continue
-            if refreshing and self.refresh is not None and self.refresh.concerns(row):
+            stale = refreshing and self.refresh is not None and self.refresh.concerns(row)
+            if stale or row.error_code in UNREAD:
                 now = self.relisted.now(unit.source, member, archive.gone)
                 again.append(now if change is None else change.member)
-                fresh.add(row.key)
+                if stale:
+                    fresh.add(row.key)
             elif change is not None and change.edition > seen:
                 doubtful.append((len(rows) - 1, change.member))
         if archive is not None:
@@ -190,10 +198,19 @@ class Updates:
                 self.counts.kept += 1
             elif old.key in prepared.fresh:
                 self.counts.refreshed += 1
+            elif old.error_code in UNREAD and row.error_code not in UNREAD:
+                self.counts.mended += 1
             rows.append(row)
         if prepared.fresh and self.refresh is not None:
             self.refresh.keep(unit)
-        self.made[unit] = self.table.write(unit, part_table(rows), prepared.edition)
+        receipt = self.table.write(unit, part_table(rows), prepared.edition)
+        if receipt != self.receipts[unit]:
+            self.made[unit] = receipt
+
+
+def unread_units(receipts: Mapping[str, Receipt]) -> set[str]:
+    """Finished units with pictures that could not be read."""
+    return {unit for unit, receipt in receipts.items() if not UNREAD.isdisjoint(receipt.failed)}
 
 
 def _marked(row: Row, change: Change | None) -> Row:

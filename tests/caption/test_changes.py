@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +221,38 @@ def test_a_picture_that_becomes_something_else_changes_its_row(
     assert verify(table).discovered == 10
 
 
+def test_what_could_not_be_read_is_tried_again_by_every_run(
+    folder: Path, table: Path, tmp_path: Path, config: CaptionConfig, stub: Any, parts: Parts,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from pipeline.caption.folder import Folder
+    from pipeline.errors import ImageError
+
+    inner = Folder.read
+
+    def read(self: Folder, member: Any, most: int) -> bytes:
+        if member.name in ("00.jpg", "b/01.jpg"):
+            raise ImageError("unreadable_file", "the file cannot be read (EIO)")
+        return inner(self, member, most)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", read)
+        broken = tmp_path / "broken"
+        assert caption(config, [folder], broken, stub()).failed == {"unreadable_file": 2}
+        before = parts(broken)
+        told = (broken / "_report.json").stat().st_mtime_ns
+        captioner = stub()
+        assert caption(config, [folder], broken, captioner).failed == {"unreadable_file": 2}
+        assert (captioner.shapes, parts(broken)) == ([], before)
+        assert (broken / "_report.json").stat().st_mtime_ns == told
+    captioner = stub()
+    assert caption(config, [folder], broken, captioner).captioned == 10
+    assert len(captioner.shapes) == 2
+    assert parts(broken) == parts(table)
+    assert "2 pictures: could not be read by an earlier run, and now were" in capfd.readouterr().err
+    assert verify(broken).discovered == 10
+
+
 def test_a_sidecar_that_changed_renews_the_meta_and_captions_nothing(
     tmp_path: Path, config: CaptionConfig, stub: Any, picture: Callable[..., bytes],
     make_tar: Pack, by_member: ByMember,
@@ -266,61 +297,3 @@ def test_changes_of_archives_that_are_not_given_again_leave_the_table_unfinished
         verify(table)
     assert caption(config, [folder], table, stub()).captioned == 11
     assert verify(table).discovered == 11
-
-
-def test_a_reader_finds_every_key_once_at_any_moment(
-    folder: Path, tmp_path: Path, stub: Any, picture: Callable[..., bytes]
-) -> None:
-    """DuckDB, Polars and pandas over the plain glob, while rows are replaced."""
-    import threading
-
-    import duckdb
-    import pandas as pd
-    import polars as pl
-
-    config = CaptionConfig(unit_size=2, batch_size=2)
-    table = tmp_path / "t"
-    caption(config, [folder], table, stub())
-    pattern = str(table / "*.parquet")
-    readers: dict[str, Callable[[], list[str]]] = {
-        "duckdb": lambda: [
-            row[0] for row in duckdb.connect().execute(f"SELECT member FROM '{pattern}'").fetchall()
-        ],
-        "polars": lambda: list(pl.scan_parquet(pattern).select("member").collect()["member"]),
-        "pandas": lambda: list(pd.read_parquet(table, columns=["member"])["member"]),
-    }
-    expected = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    over = threading.Event()
-    seen: dict[str, list[list[str]]] = {name: [] for name in readers}
-    wrong: list[BaseException] = []
-
-    def watch(name: str) -> None:
-        try:
-            while not over.is_set() or not seen[name]:
-                seen[name].append(sorted(readers[name]()))
-        except BaseException as error:  # noqa: BLE001  told by the test itself
-            wrong.append(error)
-
-    threads = [threading.Thread(target=watch, args=(name,)) for name in readers]
-    for thread in threads:
-        thread.start()
-    began, version = time.monotonic(), 0
-    while time.monotonic() - began < 60 and (
-        version < 6 or min(len(times) for times in seen.values()) < 3
-    ):
-        version += 1
-        (folder / "00.jpg").write_bytes(picture(version) + b"x" * version)
-        caption(
-            config,
-            [folder],
-            table,
-            stub(model_version=str(version), fingerprint=str(version)),
-            refresh=True,
-        )
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    for name, times in seen.items():
-        assert len(times) >= 3, name
-        assert all(found == expected for found in times), name

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -277,6 +278,52 @@ def test_caption_and_verify(captioner: Path, photos: Path, tmp_path: Path) -> No
     damaged = run("verify", table)
     assert damaged.exit_code == 5
     assert damaged.stderr.startswith("error: ")
+
+
+def test_a_table_is_refreshed_rolled_back_compacted_and_exported(
+    captioner: Path, photos: Path, tmp_path: Path, save_captioner: Callable[..., Path]
+) -> None:
+    table, work = tmp_path / "table", ["--work", tmp_path / "work"]
+    other = save_captioner(tmp_path / "other", ["a cat"])
+    assert run("caption", photos, "--table", table, "--model", captioner, *work).exit_code == 0
+    before = {path.name: path.read_bytes() for path in table.glob("*.parquet")}
+    fresh = run("stale", table, "--model", captioner, *work)
+    assert fresh.exit_code == 0, fresh.stderr
+    assert "stale       0 of 4 rows" in fresh.stdout
+    old = run("stale", table, "--model", other, *work)
+    assert "stale       4 of 4 rows (100%)" in old.stdout
+    assert "pictures/s" in old.stdout
+    assert "model: " in old.stdout
+    refreshed = run(
+        "caption", photos, "--table", table, "--model", other, "--refresh", "--prune", *work
+    )
+    assert refreshed.exit_code == 0, refreshed.stderr
+    assert "captioned anew" in refreshed.stderr
+    assert {path.name: path.read_bytes() for path in table.glob("*.parquet")} != before
+    rolled = run("caption", "--table", table, "--rollback")
+    assert rolled.exit_code == 0, rolled.stderr
+    assert {path.name: path.read_bytes() for path in table.glob("*.parquet")} == before
+    again = run("caption", "--table", table, "--rollback")
+    assert (again.exit_code, "no refresh to roll back" in again.stderr) == (5, True)
+    large = run("compact", table, "--to", tmp_path / "large")
+    assert large.exit_code == 0, large.stderr
+    assert run("verify", tmp_path / "large").exit_code == 0
+    out = tmp_path / "t.csv"
+    assert run("export", table, "--to", "csv", "--out", out).stdout.startswith("4 rows in ")
+    assert len(out.read_text().splitlines()) == 5
+    lines = run("export", table, "--to", "jsonl", "--columns", "member,status").stdout.splitlines()
+    assert json.loads(lines[0]).keys() == {"member", "status"}
+    assert run("export", table, "--to", "csv", "--columns", "what").exit_code == 2
+
+
+def test_caption_needs_archives_or_a_rollback_alone(photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    nothing = run("caption", "--table", table)
+    assert (nothing.exit_code, "give the ARCHIVEs to caption" in nothing.stderr) == (2, True)
+    for more in ([photos], ["--refresh"], ["--prune"], ["--model", "x"]):
+        both = run("caption", *more, "--table", table, "--rollback")
+        assert (both.exit_code, "takes --table alone" in both.stderr) == (2, True)
+    assert not table.exists()
 
 
 def test_explain_draws_and_prints_numbers(captioner: Path, photos: Path, tmp_path: Path) -> None:
