@@ -10,7 +10,7 @@ from pipeline import storage
 from pipeline.errors import ShardError
 from pipeline.gc.needed import Needed, keep_manifest
 from pipeline.records import ShardSet
-from pipeline.shards import read_part
+from pipeline.shard_tars import read_part
 
 STAGES = ("train", "score", "promote")
 """Folders of a directory a fingerprint, each with a lock of its own."""

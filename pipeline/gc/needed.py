@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pipeline import storage
 from pipeline.errors import ModelNotFoundError, ShardError, TableError
 from pipeline.records import Checkpoint, Decision, EvaluationSet, ScoreCard, ShardSet
-from pipeline.shards import read_manifest
+from pipeline.shard_tars import read_manifest
 from pipeline.tracking import ModelVersion, Tracker
 
 
