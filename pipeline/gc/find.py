@@ -83,7 +83,7 @@ def _shards(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
 
 def _features(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
     """Cached features of tars that belong to no set that stays; named by the tar's SHA-256."""
-    tars = set()
+    tars: set[str] = set()
     for part in wanted.parts:
         try:
             tars.update(tar.sha256[:32] for tar in read_part(part))
