@@ -123,7 +123,9 @@ def test_a_full_disk_is_told_when_a_run_starts(work: Path, monkeypatch) -> None:
     tracker = Tracker(work)
 
     def full(*_: object, **__: object) -> None:
-        raise MlflowException("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT")
+        raise MlflowException(
+            "(raised as a result)\n(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT"
+        )
 
     for request in ("create_experiment", "create_run"):
         with monkeypatch.context() as patch:

@@ -77,7 +77,9 @@ class Store:
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
-            reason = str(error).splitlines()[0]
+            # SQLAlchemy may put a hint to programmers before what the database said.
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if not line.startswith("(raised as")), lines[0])
             way_out = (
                 f"put a sound {self.database.name} in its place, or move it away: the stages' own "
                 "work stays, and `captionmill retrain` registers it again"
