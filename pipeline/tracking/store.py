@@ -182,7 +182,8 @@ AWAY = {
 def answering() -> Iterator[Answer]:
     """Requests that may fail because nobody answers: after few retries `given` is False.
 
-    A database file that was damaged under a run answers as little as a server that is away.
+    A database file that was damaged under a run, or a run that somebody deleted, takes as little
+    as a server that is away.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import DatabaseError
@@ -194,7 +195,8 @@ def answering() -> Iterator[Answer]:
     except MlflowException as error:
         # The class itself: its subclasses are statements that are wrong.
         damaged = type(error.__cause__) is DatabaseError
-        if error.error_code not in AWAY and not damaged:
+        deleted = "Current state is deleted" in str(error)
+        if error.error_code not in AWAY and not damaged and not deleted:
             raise
         answer.given = False
 

@@ -114,3 +114,12 @@ def test_damaged_files_cost_no_more_than_what_is_damaged(tmp_path: Path, capsys)
     said = capsys.readouterr().err
     assert "1 damaged lines" in said
     assert "delivered.json is damaged" in said
+
+
+def test_a_run_that_somebody_deletes_goes_on(work: Path) -> None:
+    tracker = Tracker(work)
+    with tracker.run("train", "x", "f") as run:
+        tracker.client.delete_run(run.run_id)
+        outbox = Outbox(work)
+        outbox.add({"loss": 1.0}, 1)
+        assert outbox.deliver(run) == 1, "kept"
