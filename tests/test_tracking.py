@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import ConfigError, ModelNotFoundError
 from pipeline.tracking import Tracker, runs, store
@@ -116,6 +117,26 @@ def test_a_database_that_is_none_is_an_error_with_the_way_out(tmp_path: Path) ->
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     with pytest.raises(ConfigError, match=r"cannot be used: .*or move it away"):
         Tracker(tmp_path).versions("captioner")
+
+
+def test_a_full_disk_is_told_when_a_run_starts(work: Path, monkeypatch) -> None:
+    tracker = Tracker(work)
+
+    def full(*_: object, **__: object) -> None:
+        raise MlflowException(
+            "(raised as a result)\n(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT"
+        )
+
+    for request in ("create_experiment", "create_run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(tracker.client, request, full)
+            with (
+                pytest.raises(ConfigError, match="disk is full; make room and run"),
+                tracker.run("train", "x", "f"),
+            ):
+                pass
+    with tracker.run("train", "x", "f") as run:
+        assert run.run_id is not None
 
 
 def test_a_work_directory_that_was_moved_or_copied_brings_its_versions_along(

@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import storage
+from pipeline.progress import say
 from pipeline.tracking.runs import Run
 
 
@@ -43,15 +44,26 @@ class Outbox:
 
     def _read(self) -> list[Point]:
         try:
-            lines = self.file.read_text(encoding="utf-8").splitlines()
+            lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [Point.model_validate_json(line) for line in lines]
+        points, damaged = [], 0
+        for line in lines:
+            try:
+                points.append(Point.model_validate_json(line))
+            except ValidationError:
+                damaged += 1
+        if damaged:
+            say("train", f"{damaged} damaged lines of {self.file} are left out")
+        return points
 
     def _mark(self) -> int:
         try:
             return int(storage.read_json(self.mark)["step"])
         except FileNotFoundError:
+            return -1
+        except (ValueError, KeyError, TypeError):  # what is sent again is one row to the server
+            say("train", f"{self.mark} is damaged: all metrics are delivered again")
             return -1
 
     def __len__(self) -> int:

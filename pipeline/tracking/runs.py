@@ -84,6 +84,12 @@ class TrackedRun(Run):
 class Runs(Store):
     """The runs of a store."""
 
+    def require_usable(self, experiment: str) -> None:
+        """Raise ConfigError where `run` would, before the work that it is to be told of."""
+        if installed():
+            with self._usable():
+                self._experiment(experiment)
+
     @contextlib.contextmanager
     def run(
         self,
@@ -101,7 +107,8 @@ class Runs(Store):
             _say_untracked()
             yield Run()
             return
-        run_id = self._start(experiment, name, fingerprint, flatten(params or {}))
+        with self._usable():
+            run_id = self._start(experiment, name, fingerprint, flatten(params or {}))
         status = "FAILED"
         try:
             yield TrackedRun(self, run_id)

@@ -58,28 +58,39 @@ class Store:
         """
         if not installed():
             raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
-        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
-        from sqlalchemy.exc import SQLAlchemyError
 
-        try:
+        with self._usable():
             if self.local and not self.database.exists():
                 self._create()
             client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
             with _few_retries():
                 client.search_experiments(max_results=1)
+            return client
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
         except (MlflowException, SQLAlchemyError) as error:
-            reason = str(error).splitlines()[0]
+            # SQLAlchemy may put a hint to programmers before what the database said.
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if not line.startswith("(raised as")), lines[0])
             way_out = (
                 f"put a sound {self.database.name} in its place, or move it away: the stages' own "
                 "work stays, and `captionmill retrain` registers it again"
                 if self.local
                 else "start it, or unset MLFLOW_TRACKING_URI to keep everything in the work directory"
             )
+            if "disk is full" in reason:
+                way_out = "make room and run the same command again to go on"
             raise ConfigError(
                 f"MLflow at {masked(self.uri)} cannot be used: {reason}; {way_out}"
             ) from error
-        return client
 
     def _create(self) -> None:
         """Make the database whole before it has its name.
@@ -156,21 +167,36 @@ class Answer:
     given = True
 
 
-# MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR.
-AWAY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED"}
+# MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR. A run
+# that is not there any more was in a database that another took the place of.
+AWAY = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_DOES_NOT_EXIST",
+}
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[Answer]:
-    """Requests that may fail because nobody answers: after few retries `given` is False."""
+    """Requests that may fail because nobody answers: after few retries `given` is False.
+
+    A database file that was damaged under a run, or a run that somebody deleted, takes as little
+    as a server that is away.
+    """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DatabaseError
 
     answer = Answer()
     try:
         with _few_retries():
             yield answer
     except MlflowException as error:
-        if error.error_code not in AWAY:
+        # The class itself: its subclasses are statements that are wrong.
+        damaged = type(error.__cause__) is DatabaseError
+        deleted = "Current state is deleted" in str(error)
+        if error.error_code not in AWAY and not damaged and not deleted:
             raise
         answer.given = False
 
@@ -181,6 +207,8 @@ def installed() -> bool:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    # Tracebacks of every statement that a database refuses; what it means is said by `answering`.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         import mlflow  # noqa: F401
     except ImportError as error:

@@ -126,7 +126,7 @@ class Checkpoints:
                     raise ValueError("training.safetensors is not what was written")
                 tensors = load(data)
                 position = Position.model_validate(training["position"])
-            except (ModelError, SafetensorError, OSError, ValueError, KeyError) as error:
+            except (ModelError, SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 say("train", f"{directory.name} is damaged and passed over: {error}")
                 continue
             if loaded.architecture != state.saved.architecture:

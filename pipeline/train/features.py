@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline import storage
 from pipeline.config_recipe import AugmentConfig
+from pipeline.errors import ModelError
 from pipeline.evaluate import load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.models.captioner import Captioner
@@ -45,6 +46,7 @@ class FeatureCache:
 
         Raises:
             ShardError, DataError: a picture that is missing here cannot be read.
+            ModelError: features that half precision cannot hold.
         """
         augmentation = augmentation or Augmentation(AugmentConfig(), 0)
         self._starts = [0, *accumulate(tar.count for tar in reader.tars)][:-1]
@@ -110,11 +112,25 @@ class _Make:
                 pixels[place] = self.augmentation.version(
                     version, pixels[place], self.keys[row], self.sided[row]
                 )
-            features = self.model.features(normalise(pixels.to(device), self.transform))
-            parts.append(features.half().cpu().numpy())
+            features = self.model.features(normalise(pixels.to(device), self.transform)).half()
+            _require_finite(features, [self.keys[row] for row in batch])
+            parts.append(features.cpu().numpy())
             if line is not None:
                 line.add(len(pixels))
         return np.concatenate(parts)
+
+
+def _require_finite(features: Tensor, keys: list[str]) -> None:
+    """Raise ModelError where a picture's features are no numbers in half precision."""
+    good = features.flatten(1).isfinite().all(1).tolist()
+    bad = [key for key, fine in zip(keys, good, strict=True) if not fine]
+    if bad:
+        raise ModelError(
+            f"the encoder's features of {len(bad)} of {len(keys)} pictures ({', '.join(bad[:3])}"
+            f"{', ...' if len(bad) > 3 else ''}) are infinite or no numbers in the cache's half "
+            f"precision (at most {torch.finfo(torch.float16).max:,.0f}). Look at train.encoder.weights, "
+            "or set train.cache_features = false"
+        )
 
 
 def _fill(make: _Make, directory: Path, version: int) -> list[NDArray[np.float16]]:

@@ -71,7 +71,8 @@ class RunLog:
         self.pictures += batch.global_pictures
         self.words += batch.words
         now = time.monotonic()
-        if position.step % LOG_STEPS == 0:
+        # An epoch's last step too: a short one may hold no other.
+        if position.step % LOG_STEPS == 0 or batch.number + 1 == self.loader.steps:
             seconds = max(now - self.logged, 1e-9)
             values = {
                 "loss": outcome.loss,

@@ -85,6 +85,8 @@ class TrainingRun:
             StoppedError: SIGTERM came; a checkpoint was written.
             ModelError: the loss is no number any more; names the file with the batch's ids.
         """
+        if self.ranks.first:
+            Tracker(self.work).require_usable("train")
         self.position = self.checkpoints.resume(self.state)
         self.train_features, self.validation_features = self._cached_features()
         self.loader = self._loader(self.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -64,9 +65,11 @@ class Stepper:
         self._objective: Any = Objective(self.model)
         self._parallel: list[bool] = []
         """Which parameters it sums the gradients of."""
-        self._losses = (
-            torch.compile(caption_losses, dynamic=True) if settings.compile else caption_losses
-        )
+        self._losses = caption_losses
+        if settings.compile:
+            # It warns of a CUDA toolkit without a GPU, which is none of the user's concern.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            self._losses = torch.compile(caption_losses, dynamic=True)
 
     @property
     def model(self) -> Captioner:

@@ -98,3 +98,28 @@ def test_a_server_that_goes_away_does_not_stop_a_run(work: Path, monkeypatch, ca
     monkeypatch.undo()
     with Tracker(work).run("train", "x", "f") as run:
         assert outbox.deliver(run) == 0
+
+
+def test_damaged_files_cost_no_more_than_what_is_damaged(tmp_path: Path, capsys) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.add({"loss": 1.0}, 1)
+    outbox.commit()
+    assert outbox.deliver(Run()) == 0
+    with open(outbox.file, "ab") as file:
+        file.write(b'{"key": "lo\xff')
+    outbox.mark.write_text("[1]")
+    again = Outbox(tmp_path)
+    assert [(point.key, point.step) for point in again.points] == [("loss", 1)]
+    assert len(again) == 1, "delivered once more"
+    said = capsys.readouterr().err
+    assert "1 damaged lines" in said
+    assert "delivered.json is damaged" in said
+
+
+def test_a_run_that_somebody_deletes_goes_on(work: Path) -> None:
+    tracker = Tracker(work)
+    with tracker.run("train", "x", "f") as run:
+        tracker.client.delete_run(run.run_id)
+        outbox = Outbox(work)
+        outbox.add({"loss": 1.0}, 1)
+        assert outbox.deliver(run) == 1, "kept"

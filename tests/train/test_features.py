@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from coloured_squares import make_data, settings
 
 from pipeline.config_recipe import AugmentConfig
-from pipeline.errors import ShardError
+from pipeline.errors import ModelError, ShardError
 from pipeline.evaluate import load_pixels
 from pipeline.images import Transform, normalise
 from pipeline.models.build import build
@@ -34,6 +36,9 @@ def reader(tmp_path):
     return ShardReader(shard(config, tmp_path / "work"), "train")
 
 
+NORM = "frozen.4.1.bn2.weight"
+
+
 def cache(model, reader, tmp_path, **options):
     return FeatureCache(model, TRANSFORM, reader, tmp_path / "features", 3, **options)
 
@@ -49,6 +54,15 @@ def test_features_of_pictures_and_of_their_versions(model, reader, tmp_path):
         torch.testing.assert_close(got, wanted, atol=0.02, rtol=0.02)
     assert len(list((tmp_path / "features").glob("*-mirrored.npy"))) == 2
     assert len(list((tmp_path / "features").glob("*.npy"))) == 6
+
+
+def test_features_that_half_precision_cannot_hold_are_refused(model, reader, tmp_path):
+    loud = copy.deepcopy(model)
+    with torch.no_grad():
+        loud.encoder.state_dict()[NORM].fill_(1e8)
+    with pytest.raises(ModelError, match=r"of 3 of 3 pictures .*cache_features = false"):
+        cache(loud, reader, tmp_path)
+    assert not list((tmp_path / "features").glob("*.npy"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "gone"])

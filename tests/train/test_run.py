@@ -10,6 +10,7 @@ import torch
 from coloured_squares import make_data, settings
 from safetensors.torch import load_file
 
+from pipeline.errors import ConfigError
 from pipeline.metrics import Scores
 from pipeline.records import Checkpoint
 from pipeline.shard import shard
@@ -42,7 +43,7 @@ def test_what_is_logged(data, work):
     wanted |= {"val_cider", "val_bleu_4"}
     assert wanted <= set(run.data.metrics)
     assert 0 <= run.data.metrics["waiting_for_data"] <= 1
-    for name, steps in {"val_cider": [12, 24, 36], "loss": [20]}.items():
+    for name, steps in {"val_cider": [12, 24, 36], "loss": [12, 20, 24, 36]}.items():
         history = tracker.client.get_metric_history(record.run_id, name)
         assert [m.step for m in history] == steps
     directory = Path(tracker.client.download_artifacts(record.run_id, ""))
@@ -57,6 +58,39 @@ def test_what_is_logged(data, work):
     pictures = [[c["id"] for c in epoch["captions"]] for epoch in shown]
     assert pictures[0] == pictures[1] == pictures[2], "the same pictures every epoch"
     assert len(pictures[0]) == 3
+
+
+def test_a_moved_work_directory_is_told_before_features_are_made(data, work):
+    with Tracker(work).run("train", "first", "f1"):
+        pass
+    moved = work.with_name("moved")
+    work.rename(moved)
+    config = settings(data)
+    with pytest.raises(ConfigError, match="was made elsewhere"):
+        train(config, moved, shard(config, moved))
+    assert not list(moved.glob("features/*"))
+
+
+@pytest.mark.parametrize("replaced", [b"no database" * 1000, None])
+def test_a_database_that_is_lost_amid_a_run_does_not_stop_it(
+    data, work, monkeypatch, capfd, replaced
+):
+    other = work.with_name("other")
+    Tracker(other).client.search_experiments()  # an empty database
+    samples = run_module.RunLog.samples
+
+    def lose(*arguments):
+        samples(*arguments)
+        (work / "mlflow.db").write_bytes(replaced or (other / "mlflow.db").read_bytes())
+
+    monkeypatch.setattr(run_module.RunLog, "samples", lose)
+    config = settings(data, "train.epochs=2")
+    record = train(config, work, shard(config, work))
+    said = capfd.readouterr().err
+    assert len(list((run_directory(record) / "samples").iterdir())) == 2, "both epochs"
+    assert said.count("metrics are kept and delivered later") == 1
+    assert "Traceback" not in said
+    assert "SQL" not in said
 
 
 def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, capsys):
