@@ -19,7 +19,7 @@ Exit codes:
   2    a setting, an option or a path that cannot work
   3    input data: annotations, pictures, shards or archives
   4    a model that cannot be found, loaded or used
-  5    a caption table that is not ours, differs, or fails verification
+  5    a caption table that is not ours, or fails verification
   6    another run is writing the same directory
   7    object storage that cannot be reached, or refuses
   130  interrupted from the keyboard; run the same command again to go on
