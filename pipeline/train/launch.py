@@ -104,6 +104,8 @@ def _environment(config: Config, ranks: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "PYTHONSAFEPATH": "1",  # the user's folder may have a `pipeline` too
         "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT",
+        # torch's advice on unused parameters, once a rank; those of a frozen stage are meant.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     if loopback:
