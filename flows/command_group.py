@@ -37,6 +37,8 @@ UNWRITABLE = {
     errno.EROFS,
     *FULL,
     errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
     errno.EEXIST,
     errno.ENOENT,
     errno.ENAMETOOLONG,

@@ -131,7 +131,18 @@ def _sync_directory(path: Path) -> None:
 
 def read_json(path: Location) -> Any:
     """The JSON value in `path`; FileNotFoundError and json.JSONDecodeError pass through."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of a text; whatever is wrong with it is a json.JSONDecodeError."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError):
+        # Brackets by the thousand, or a number of more digits than Python converts.
+        raise json.JSONDecodeError("nested too deeply, or a number too long", "", 0) from None
 
 
 def names(directory: Location) -> Iterator[tuple[str, int]]:
@@ -140,7 +151,11 @@ def names(directory: Location) -> Iterator[tuple[str, int]]:
         yield from ((path.name, stat.st_size) for path, stat in directory.entries())
         return
     with os.scandir(directory) as entries:
-        yield from ((e.name, e.stat().st_size) for e in entries if not e.is_dir())
+        for entry in entries:
+            if not entry.is_dir():
+                # What is removed meanwhile, and a link to nothing, is not there.
+                with contextlib.suppress(FileNotFoundError):
+                    yield entry.name, entry.stat().st_size
 
 
 def contents(directory: Location) -> Iterator[str]:

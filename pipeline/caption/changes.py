@@ -18,6 +18,7 @@ from pipeline import storage
 from pipeline.caption.members import Member, key_digest
 from pipeline.caption.plan import (
     CHUNK,
+    COLUMNS,
     PRUNED,
     Relisted,
     Unit,
@@ -111,7 +112,7 @@ class Changes:
 
     def _read(self) -> Iterator[Change]:
         for edition, path in enumerate(self.files(), 1):
-            table = read_file(path)
+            table = read_file(path, [*COLUMNS, "state"])
             units, states = table["unit"].to_pylist(), table["state"].to_pylist()
             for unit, state, member in zip(units, states, members_of(table), strict=True):
                 yield Change(state, edition, unit, member)

@@ -20,6 +20,7 @@ from pipeline.caption.members import Member
 from pipeline.caption.plan import CHUNK
 from pipeline.caption.schema import ROW_GROUP, SCHEMA
 from pipeline.caption.table import Receipt, Table, read_part
+from pipeline.caption.verify import strangers
 from pipeline.errors import TableError
 from pipeline.progress import Progress
 from pipeline.records import Record, TableReport
@@ -83,6 +84,11 @@ def compact(directory: Location, to: Location, rows: int = ROWS) -> TableReport:
 def _receipts(table: Table) -> dict[str, Receipt]:
     """The receipts of a table that is finished."""
     found = table.load_receipts(unit for unit, _, _ in table.unit_rows())
+    # Where a file of the plan is lost, its rows would be, too.
+    if stranger := next(strangers(table), None):
+        raise TableError(
+            f"{table.directory}: {stranger}, and would be left out; `captionmill verify` says more"
+        )
     account(table, main_marker(table, found), found, reused=0, seconds=0.0, captioned_now=0)
     return found
 

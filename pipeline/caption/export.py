@@ -87,9 +87,15 @@ def _write_lines(part: pa.Table, file: IO[bytes]) -> None:
 
 def _value(meta: str) -> Any:
     try:
-        return json.loads(meta, parse_constant=lambda _: None)
+        return json.loads(meta, parse_constant=lambda _: None, parse_float=_finite)
     except (ValueError, RecursionError):
         return meta
+
+
+def _finite(number: str) -> float | None:
+    # 1e999 is a number in JSON, but none that a float64 holds.
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def _candidates(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -185,6 +185,12 @@ def read_regular(path: bytes, most: int) -> bytes:
     return data
 
 
+def why(error: BaseException, otherwise: str) -> str:
+    """What the system says of an error, else `otherwise`: a library's words may change."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None else otherwise
+
+
 def too_many_bytes(size: int, most: int) -> ImageError:
     """The error of a member that is larger than `most`."""
     return ImageError(

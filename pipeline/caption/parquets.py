@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.caption.files import ArchiveFile, Files, too_many_bytes
+from pipeline.caption.files import ArchiveFile, Files, too_many_bytes, why
 from pipeline.caption.members import Archive, Member, Occurrences, skip_reason
 from pipeline.caption.meta import META_BYTES, dump
 from pipeline.caption.parquet_columns import Columns, as_json, find_columns, leaf
@@ -53,8 +53,9 @@ class Parquet(Archive):
                 schema = self._parquet.schema_arrow
             except DAMAGE as error:
                 raise ArchiveError(
-                    f"{file.name} is not a Parquet file that can be read"
-                    f" ({type(error).__name__}); it may be cut short: write it again"
+                    f"{file.name} is not a Parquet file that can be read:"
+                    f" {why(error, 'its end, which tells what it holds, is missing or damaged')};"
+                    " it may be cut short: write it again"
                 ) from None
             self.columns: Columns = find_columns(file.name, schema, image, name)
             undo.pop_all()

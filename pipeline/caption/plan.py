@@ -50,6 +50,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _MEMBER = _SCHEMA.names[1:]
+COLUMNS = _SCHEMA.names
+"""Of a `member_table`."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Plan:
         """Source names and the paths they stood for when they were last planned."""
         found = {}
         for path in self._files():
-            metadata = _read_schema(path).metadata or {}
+            metadata = _read_header(path)
             found[metadata[b"source"].decode()] = metadata[b"path"].decode()
         return found
 
@@ -130,7 +132,7 @@ class Plan:
         """Source names and the kinds of archive that they are."""
         found = {}
         for path in self._files():
-            metadata = _read_schema(path).metadata or {}
+            metadata = _read_header(path)
             found[metadata[b"source"].decode()] = metadata[b"kind"].decode()
         return found
 
@@ -142,7 +144,7 @@ class Plan:
         """Every unit, or those of them that are wanted, in the order it was planned."""
         for path in self._files():
             table = read_file(path)
-            source = table.schema.metadata[b"source"].decode()
+            source = _checked(path, table.schema.metadata)[b"source"].decode()
             ids = table["unit"].to_pylist()
             start = 0
             for end in range(1, len(ids) + 1):
@@ -155,7 +157,7 @@ class Plan:
         """(unit, source, members) of every unit, without reading the members."""
         for path in self._files():
             table = read_file(path, ["unit"])
-            source = table.schema.metadata[b"source"].decode()
+            source = _checked(path, table.schema.metadata)[b"source"].decode()
             for counted in table["unit"].value_counts().to_pylist():
                 yield counted["values"], source, counted["counts"]
 
@@ -305,20 +307,35 @@ def read_file(path: Location, columns: list[str] | None = None) -> pa.Table:
     """
     try:
         with pq.ParquetFile(_file(path), page_checksum_verification=True) as file:
-            return file.read(columns)
+            found = file.read(columns)
     except (OSError, pa.ArrowException):
         raise _damaged(path) from None
+    if not set(columns or COLUMNS) <= set(found.column_names):
+        raise _foreign(path)
+    return found
 
 
-def _read_schema(path: Location) -> pa.Schema:
+def _read_header(path: Location) -> dict[bytes, bytes]:
+    """What a plan file says of its source."""
     try:
-        return pq.read_schema(_file(path))
+        header = pq.read_schema(_file(path)).metadata or {}
     except (OSError, pa.ArrowException):
         raise _damaged(path) from None
+    return _checked(path, header)
+
+
+def _checked(path: Location, header: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    if not header or not {b"source", b"path", b"kind"} <= header.keys():
+        raise _foreign(path)
+    return dict(header)
 
 
 def _file(path: Location) -> Any:
     return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+
+
+def _foreign(path: Location) -> TableError:
+    return TableError(f"{path} is no file of a caption table's plan; take it away, and run again")
 
 
 def _damaged(path: Location) -> TableError:

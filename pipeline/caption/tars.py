@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import PurePath
 from typing import BinaryIO
 
-from pipeline.caption.files import ArchiveFile, too_many_bytes
+from pipeline.caption.files import ArchiveFile, too_many_bytes, why
 from pipeline.caption.members import (
     EXTENSIONS,
     Archive,
@@ -72,8 +72,9 @@ class Tar(Archive):
             except DAMAGE as error:
                 if first:
                     raise ArchiveError(
-                        f"{self.file.name} is not a tar that can be read"
-                        f" ({type(error).__name__}); check it with `tar tf`"
+                        f"{self.file.name} is not a tar that can be read:"
+                        f" {why(error, 'it has no header that is whole')};"
+                        " check it with `tar tf`"
                     ) from None
                 # A compressed stream that ends or goes wild: what follows cannot be known.
                 yield Member("", code="damaged_archive")

@@ -39,7 +39,7 @@ def verify(directory: Location) -> TableReport:
         problems += _check_part(table, unit, receipt, recipes)
         if receipt is not None:
             receipts[unit.id] = receipt
-    problems += _strangers(table)
+    problems += strangers(table)
     if problems:
         raise _error(directory, problems)
     report = account(
@@ -62,7 +62,7 @@ def _error(directory: Location, problems: list[str]) -> TableError:
     return TableError(
         f"{directory} fails verification ({len(problems):,}"
         f" problem{'s' if len(problems) > 1 else ''}):\n  {listed}{more}\n"
-        "delete the parts that are named and run `captionmill caption` again:"
+        "delete the files that are named and run `captionmill caption` again:"
         " it makes missing parts and receipts anew"
     )
 
@@ -110,7 +110,7 @@ def _check_part(
         yield f"{path.name} holds rows of an unknown recipe ({', '.join(unknown[:3])})"
 
 
-def _strangers(table: Table) -> Iterator[str]:
+def strangers(table: Table) -> Iterator[str]:
     """Files that the glob `TABLE/*.parquet` finds, or receipts, of no planned unit."""
     planned = {unit for unit, _, _ in table.plan.unit_rows()}
     for path in storage.matching(table.directory, "*.parquet"):
