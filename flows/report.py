@@ -148,7 +148,7 @@ def about_table(record: TableReport) -> str:
         rows.append(
             (
                 "this run",
-                f"{record.units:,} units{reused}; {record.seconds:.1f} s, "
+                f"{number(record.units, 'unit')}{reused}; {record.seconds:.1f} s, "
                 f"{record.images_per_second:,.1f} pictures/s",
             )
         )

@@ -14,6 +14,7 @@ from flows import direct, report
 from flows.options import settings_options
 from pipeline import storage
 from pipeline.config import load_config
+from pipeline.errors import ConfigError
 from pipeline.remote import Location, location
 
 TABLE = click.argument("table", metavar="TABLE", type=location)
@@ -111,6 +112,8 @@ def export(
     from pipeline.caption.export import export as stage
 
     chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {out} is a directory; name a file")
     told: list[tuple[int, int]] = []
     if out is not None:
         storage.commit(out, lambda file: told.append(stage(table, file, to, chosen)))

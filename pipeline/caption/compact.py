@@ -64,6 +64,8 @@ def compact(directory: Location, to: Location, rows: int = ROWS) -> TableReport:
     table.require()
     if storage.is_within(to, directory):
         raise TableError(f"--to {to} lies in the table itself; give another directory")
+    if not (to / "_compact.json").exists():
+        target.exists()  # a directory of something else gets not even a lock
     receipts = _receipts(table)
     origin = Origin(content=_content(table, receipts), rows=rows)
     with storage.lock(to):

@@ -466,7 +466,7 @@ def test_what_is_no_archive_is_an_error_with_the_way_out(tmp_path: Path, make_ta
         "a.jpg": "single picture; give the folder",
         "a.rar": "none of the archives that are read: a folder",
         "a.zip": "not a zip that can be read",
-        "a.tar": "not a tar that can be read",
+        "a.tar": "not a tar that can be read: it has no header that is whole; check",
         "a.tgz": "not a tar that can be read",
         "empty.tar": "not a tar that can be read",
         "text.gz": "none of the archives",

@@ -117,6 +117,7 @@ def test_what_cannot_be_compacted_is_said(
         compact(table, tmp_path / "another")
     with pytest.raises(TableError, match="is not a caption table: it holds"):
         compact(table, folder)
+    assert not (folder / ".lock").exists()
     with storage.lock(tmp_path / "busy"), pytest.raises(BusyError):
         compact(table, tmp_path / "busy")
     unfinished = tmp_path / "unfinished"
@@ -125,6 +126,10 @@ def test_what_cannot_be_compacted_is_said(
     Table(unfinished).receipt(part.stem.removeprefix("part-")).unlink()
     with pytest.raises(TableError, match="unfinished units"):
         compact(unfinished, tmp_path / "large")
+    shutil.copytree(table, tmp_path / "forgetful")
+    sorted((tmp_path / "forgetful" / "_plan").iterdir())[-1].unlink()
+    with pytest.raises(TableError, match="belongs to no planned unit, and would be left out"):
+        compact(tmp_path / "forgetful", tmp_path / "large")
     part = sorted(table.glob("part-*"))[1]
     part.write_bytes(part.read_bytes()[:-10])
     with pytest.raises(TableError, match=rf"{part.name} is not the file that its receipt tells of"):

@@ -82,13 +82,14 @@ def test_csv_gives_back_every_value_whatever_is_in_it(
 def test_json_lines_hold_candidates_as_lists_and_meta_as_a_value(
     table: Path, tmp_path: Path, rows: Rows
 ) -> None:
-    harden(table, caption=HARD, meta='{"a":"x\\ud800",\n"b":[1.50]}', score=float("inf"))
+    meta = '{"a":"x\\ud800",\n"b":[1.50,1e999,NaN]}'
+    harden(table, caption=HARD, meta=meta, score=float("inf"))
     content = written(table, "jsonl")
     found = [json.loads(line) for line in content.decode().splitlines()]
     expected = rows(table)
     assert [list(row) for row in found] == [list(COLUMNS)] * 11
     assert found[0]["caption"] == HARD
-    assert found[0]["meta"] == {"a": "x\ufffd", "b": [1.5]}
+    assert found[0]["meta"] == {"a": "x\ufffd", "b": [1.5, None, None]}
     assert found[0]["score"] is None
     assert found[1]["score"] == pytest.approx(expected[1]["score"])
     assert len(str(found[1]["score"])) < 13

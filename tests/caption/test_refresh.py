@@ -12,6 +12,7 @@ from pipeline import storage
 from pipeline.caption import caption, rollback, staleness, verify
 from pipeline.caption.folder import Folder
 from pipeline.caption.recipe import describe
+from pipeline.caption.table import Table
 from pipeline.config import CaptionConfig
 from pipeline.errors import BusyError, ImageError, TableError
 from pipeline.images import Transform
@@ -98,6 +99,10 @@ def test_stale_counts_rows_says_why_and_estimates_the_hours(
     assert [(group.rows, group.deleted) for group in found.groups] == [(9, 1), (1, 0)]
     with pytest.raises(TableError, match="is not a caption table"):
         staleness(folder.parent / "nothing", describe(config, stub()))
+    for path in Table(table).recipes.iterdir():
+        path.unlink()
+    with pytest.raises(TableError, match=r"_recipes/ lacks it"):
+        staleness(table, describe(config, stub(**NEW)))
 
 
 def test_a_refreshed_table_is_that_of_the_new_model_alone(

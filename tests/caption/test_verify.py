@@ -170,6 +170,46 @@ def test_a_damaged_plan_is_an_error_that_names_the_file(
             run()
 
 
+@pytest.mark.parametrize("place", ["_plan", "_changes"])
+def test_a_foreign_file_among_the_plans_is_an_error_that_names_it(
+    table: Path, folder: Path, config: CaptionConfig, stub: Any, place: str
+) -> None:
+    (table / place).mkdir(exist_ok=True)
+    pq.write_table(pa.table({"a": [1]}), table / place / "foreign.parquet")
+    for run in (lambda: verify(table), lambda: caption(config, [folder], table, stub())):
+        with pytest.raises(TableError, match=r"foreign\.parquet is no file of a caption table"):
+            run()
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"rows":' + "9" * 5000 + "}"])
+def test_json_that_python_does_not_read_is_a_damaged_file(
+    table: Path, folder: Path, config: CaptionConfig, stub: Any, content: str
+) -> None:
+    receipt = table / "_receipts" / f"{part(table).stem.removeprefix('part-')}.json"
+    for path, told in ((receipt, "has no receipt"), (table / "_report.json", "is damaged")):
+        path.write_text(content)
+        with pytest.raises(TableError, match=told):
+            verify(table)
+        caption(config, [folder], table, stub())
+        assert verify(table).captioned == 10
+    for path in (*(table / "_recipes").iterdir(), table / "_table.json"):
+        path.write_text(content)
+        with pytest.raises(TableError, match=r"is damaged|is not readable"):
+            verify(table)
+
+
+def test_a_part_that_is_a_link_to_nothing_is_missing(
+    table: Path, folder: Path, config: CaptionConfig, stub: Any, parts: Parts
+) -> None:
+    before, path = parts(table), part(table)
+    path.unlink()
+    path.symlink_to("nowhere")
+    with pytest.raises(TableError, match="is missing"):
+        verify(table)
+    caption(config, [folder], table, stub())
+    assert parts(table) == before
+
+
 def test_what_is_no_table_does_not_pass(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "missing", tmp_path / "empty"):
