@@ -189,10 +189,12 @@ def location(text: str) -> Location:
     """What `text` names: a RemotePath for `s3://bucket/key`, else a local path.
 
     Raises:
-        ConfigError: a URL of another kind.
+        ConfigError: a URL of another kind, or an empty text, as of a variable that is not set.
     """
     if text.startswith(SCHEME):
         return RemotePath.parse(text)
+    if not text:
+        raise ConfigError("an empty path; the folder one is in is written as `.`")
     if is_url(text):
         raise ConfigError(
             f"{text}: URLs of this kind are not read; give a local path or s3://bucket/prefix "

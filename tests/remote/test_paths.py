@@ -40,6 +40,8 @@ def test_what_a_text_names():
     for url in ("gs://b/x", "https://host/x", "hdfs://b"):
         with pytest.raises(ConfigError, match="give a local path or s3://bucket/prefix"):
             location(url)
+    with pytest.raises(ConfigError, match="an empty path"):
+        location("")
     for url in ("s3://", "s3:///key"):
         with pytest.raises(ConfigError, match="write s3://bucket/prefix"):
             location(url)
