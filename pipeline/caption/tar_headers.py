@@ -125,6 +125,14 @@ def is_header(block: bytes) -> bool:
     return named or block[257:262] == b"ustar"
 
 
+def is_whole_header(block: bytes) -> bool:
+    """Whether the block is a header whose check sum is right."""
+    try:
+        return len(block) == BLOCK and _parse(block).size >= 0
+    except _DamagedHeaderError:
+        return False
+
+
 def _parse(block: bytes) -> Entry:
     """A header as it is, without its extensions."""
     try:

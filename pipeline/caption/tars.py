@@ -19,7 +19,7 @@ from pipeline.caption.members import (
     text_name,
 )
 from pipeline.caption.meta import META_BYTES, combine
-from pipeline.caption.tar_headers import BLOCK, Entry, is_header, walk
+from pipeline.caption.tar_headers import BLOCK, Entry, is_header, is_whole_header, walk
 from pipeline.caption.unpack import DAMAGE, Unpacked, is_packed
 from pipeline.caption.unpack import EXTENSIONS as PACKED
 from pipeline.errors import ArchiveError, ImageError
@@ -88,8 +88,14 @@ class Tar(Archive):
             raise too_many_bytes(member.size, most)
         try:
             data = self._bytes(member.offset, member.size)
+            # A tar that was written anew meanwhile has other bytes here, of another picture maybe.
+            moved = not self.sequential and not is_whole_header(
+                self.file.at(member.offset - BLOCK, BLOCK)
+            )
         except DAMAGE:
             raise ImageError("unreadable_member", "the archive cannot be read here") from None
+        if moved:
+            raise ImageError("unreadable_member", "the archive has no member here any more")
         if len(data) < member.size:
             raise ImageError(
                 "unreadable_member",

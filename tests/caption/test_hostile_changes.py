@@ -71,6 +71,25 @@ def test_a_folder_whose_files_vanish_and_turn_into_other_things(
     assert found["36.jpg"]["sha256"] == found["00.jpg"]["sha256"]
 
 
+def test_bytes_of_another_member_are_not_taken_for_a_picture_of_a_rewritten_tar(
+    tmp_path: Path, picture: Any, make_tar: Any, vandal: Any
+) -> None:
+    path, other = tmp_path / "a.tar", tmp_path / "other.tar"
+    members = [(f"{n:02d}.jpg", picture(n)) for n in range(60)]
+    make_tar(path, members)
+    # Every picture begins in the middle of the one that was before it, and so is no picture.
+    make_tar(other, [("first.jpg", picture(1) + bytes(700)), *members])
+    rewritten = other.read_bytes()
+    report = caption(CONFIG, [path], tmp_path / "t", vandal(lambda: _overwrite(path, rewritten)))
+    assert report.balanced() and 0 < report.captioned < 60
+    assert set(report.failed) == {"unreadable_member"}
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(content)
+
+
 @pytest.mark.parametrize("kind", ["tar", "zip", "parquet"])
 @pytest.mark.parametrize("how", ["cut", "overwritten"])
 def test_a_file_that_is_cut_or_overwritten(
