@@ -345,7 +345,10 @@ def test_a_full_disk_behind_the_output_is_a_line(here: Path) -> None:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-    assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the output: No space left on device; make room and run the same command again to go on\n"
+    )
 
 
 def test_few_images_are_called_few(here: Path) -> None:

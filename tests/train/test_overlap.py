@@ -59,7 +59,7 @@ def test_equal_photos_of_other_names_are_named_and_counted(tmp_path, monkeypatch
     def forbidden(*_: object) -> None:
         raise AssertionError("a picture was read")
 
-    monkeypatch.setattr("pipeline.shards._sample", forbidden)
+    monkeypatch.setattr("pipeline.shard_bytes._sample", forbidden)
     with pytest.raises(DataError) as caught:
         check(config, shards)
     message = str(caught.value)
