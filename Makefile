@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test test-slow check format lock clean
 
 help:
 	@echo 'make demo     generate a data set, train, score, promote and caption it (minutes, no server)'
 	@echo 'make test     run the test suite'
+	@echo 'make test-slow  the demo from end to end, and the longest kill tests'
 	@echo 'make check    formatting, lint, types and import rules'
 	@echo 'make install  make $(VENV) with everything the others need'
 	@echo 'make format   let ruff rewrite what it can'
@@ -31,7 +32,10 @@ demo: $(STAMP)
 	@$(BIN)/captionmill demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check flows pipeline tests
