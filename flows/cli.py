@@ -266,6 +266,11 @@ main.add_command(import_hf.import_hf)
     help="Remove the rows of pictures that the archives no longer hold, instead of marking them.",
 )
 @click.option(
+    "--prune-all",
+    is_flag=True,
+    help="As --prune, also where that is most of an archive's rows, or all of them.",
+)
+@click.option(
     "--break-lock",
     is_flag=True,
     help="Free a table on object storage whose run was killed on another machine.",
@@ -278,6 +283,7 @@ def caption(
     refresh: bool,
     rollback: bool,
     prune: bool,
+    prune_all: bool,
     break_lock: bool,
     config: str | None,
     overrides: tuple[str, ...],
@@ -300,7 +306,7 @@ def caption(
     if break_lock:
         storage.break_lock(table)
     if rollback:
-        if archives or model or refresh or prune:
+        if archives or model or refresh or prune or prune_all:
             raise click.UsageError("--rollback takes --table alone: it captions nothing")
         from pipeline.caption import rollback as stage
 
@@ -311,7 +317,13 @@ def caption(
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
     settings = load_config(config, [*overrides, *chosen])
     made = direct.caption_archives(
-        settings, work, list(archives), table, refresh=refresh, prune=prune
+        settings,
+        work,
+        list(archives),
+        table,
+        refresh=refresh,
+        prune=prune,
+        prune_all=prune_all,
     )
     click.echo(report.about_table(made))
 

@@ -124,6 +124,7 @@ def caption_archives(
     *,
     refresh: bool = False,
     prune: bool = False,
+    prune_all: bool = False,
 ) -> TableReport:
     """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
@@ -139,7 +140,15 @@ def caption_archives(
         fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
         identity = storage.fingerprint([fingerprint, settings.caption.model_dump()])
         table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
-    return stage.caption(settings.caption, archives, table, loader, refresh=refresh, prune=prune)
+    return stage.caption(
+        settings.caption,
+        archives,
+        table,
+        loader,
+        refresh=refresh,
+        prune=prune,
+        prune_all=prune_all,
+    )
 
 
 def captioner_loader(settings: Config, work: Path) -> Loader:

@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -116,10 +117,24 @@ class Table:
         Raises:
             TableError: it is not.
         """
-        if not self.directory.exists() or not self.exists():
+        where, is_none = self.directory, f"{self.directory} is not a caption table"
+        if isinstance(where, Path) and where.is_file():
+            raise TableError(f"{is_none} but a file; give the directory that holds _table.json")
+        inside = sorted(storage.contents(where))
+        if not inside:
+            nothing = "it is empty" if where.exists() else "there is nothing of that name"
             raise TableError(
-                f"{self.directory} is not a caption table; `captionmill caption` makes one"
+                f"{is_none}: {nothing}; `captionmill caption ARCHIVE... --table {where}` makes one"
             )
+        if "_table.json" in inside:
+            self.exists()
+            return
+        told = f"it holds {', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}"
+        within = [name for name in inside[:100] if (where / name / "_table.json").exists()]
+        hint = (
+            f"give {where / within[0]}" if within else "give the directory that holds _table.json"
+        )
+        raise TableError(f"{is_none}: {told}; {hint}")
 
     def _unreadable(self, path: Location) -> TableError:
         return TableError(f"{path} is not readable by this version; use another --table directory")
