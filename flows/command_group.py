@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 import warnings
+from types import TracebackType
 from typing import Any
 
 import click
 
 from flows import report
 from pipeline.errors import CaptionmillError, StoppedError
+from pipeline.masking import masked
 
 EXIT_CODES = """\b
 Exit codes:
@@ -54,6 +57,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors that a user can mend become a line, not a traceback."""
+        sys.excepthook = _traceback_without_secrets
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
         try:
@@ -76,3 +80,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)
             ctx.exit(130)
+
+
+def _traceback_without_secrets(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What a bug prints: libraries quote the addresses they failed at, password and all."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))

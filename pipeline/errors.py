@@ -21,15 +21,21 @@
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
 
-A message names the value, what is allowed, and the way out. Interrupted by the keyboard
-a command ends with 130; an exception outside this tree is a bug and ends it with 1.
+A message names the value, what is allowed, and the way out; passwords in URLs are masked in it.
+Interrupted by the keyboard a command ends with 130; an exception outside this tree is a bug and ends it
+with 1.
 """
+
+from pipeline.masking import masked
 
 
 class CaptionmillError(Exception):
     """An error that a user caused and can mend; `exit_code` is what the command ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class ConfigError(CaptionmillError):

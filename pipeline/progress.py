@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from pipeline.masking import masked
+
 
 def say(stage: str, text: str) -> None:
     """Print one line of a stage's to where its progress goes (standard error)."""
-    print(f"{stage:<8}{text}", file=sys.stderr, flush=True)
+    print(f"{stage:<8}{masked(text)}", file=sys.stderr, flush=True)
 
 
 class Progress:

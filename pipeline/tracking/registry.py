@@ -18,7 +18,7 @@ from pipeline.errors import ModelNotFoundError
 from pipeline.tracking.lease import SUFFIX, lease
 from pipeline.tracking.pyfunc import CAPTIONER, pyfunc_files
 from pipeline.tracking.runs import Runs
-from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
+from pipeline.tracking.store import ARTIFACTS, FINGERPRINT
 
 PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -253,7 +253,7 @@ class Tracker(Runs):
             there = f"it has: {', '.join(others)}" if others else "it is empty"
             lack = "no champion yet: " if alias == "champion" else ""
             return (
-                f"{lack}no model {asked} in the registry {masked(self.uri)} ({there}); "
+                f"{lack}no model {asked} in the registry {self.uri} ({there}); "
                 f"{retrain}, or {otherwise}"
             )
         pointing = ", ".join(f"{key} -> {value}" for key, value in aliases.items()) or "none"

@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import os
-import re
 import shutil
 import time
 import uuid
@@ -88,9 +87,8 @@ class Store:
             )
             if "disk is full" in reason:
                 way_out = "make room and run the same command again to go on"
-            raise ConfigError(
-                f"MLflow at {masked(self.uri)} cannot be used: {reason}; {way_out}"
-            ) from error
+            # Not `from error`: MLflow quotes the address, password and all, and a chain may be printed.
+            raise ConfigError(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
 
     def _create(self) -> None:
         """Make the database whole before it has its name.
@@ -216,8 +214,3 @@ def installed() -> bool:
             raise
         return False
     return True
-
-
-def masked(uri: str) -> str:
-    """`uri` without the password it may carry."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
