@@ -138,7 +138,7 @@ def caption_archives(
         from pipeline.models.saved import model_fingerprint
 
         fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
-        identity = storage.fingerprint([fingerprint, settings.caption.model_dump()])
+        identity = storage.fingerprint([fingerprint, settings.caption.content()])
         table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
     return stage.caption(
         settings.caption,

@@ -246,6 +246,11 @@ class CaptionConfig(Strict):
         description="How a caption is written: raw, as the model's tokenizer writes it; sentence, "
         "with a capital, a full stop and no unknown-word marks.",
     )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        description="Processes that caption, each with a model of its own; auto: one a GPU, or one a "
+        "group of cores (`threads` each). Rows are the same whatever their number.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(
@@ -267,6 +272,10 @@ class CaptionConfig(Strict):
         if self.beam is not None:
             self.check_beam(self.beam)
         return self
+
+    def content(self) -> dict[str, Any]:
+        """The settings that decide what a table holds."""
+        return self.model_dump(exclude={"workers"})
 
     def check_beam(self, beam: int) -> None:
         """Raise ValueError where more candidates are wanted than `beam` beams can find."""

@@ -11,11 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from pipeline.caption.isolated import Isolated
+from pipeline.caption.connection import Connection
+from pipeline.caption.fleet import Fleet
 from pipeline.caption.loader import Loader
+from pipeline.caption.process import Process
 from pipeline.caption.recipe import Captioner, describe
+from pipeline.caption.room import readers
 from pipeline.caption.stages import Stages
-from pipeline.caption.unit import Done, Task, UnitCaptioner, threads
+from pipeline.caption.unit import Done, Task, UnitCaptioner
 
 if TYPE_CHECKING:
     from pipeline.caption.attempts import AttemptsDirectory
@@ -90,7 +93,7 @@ class InProcess:
     @property
     def threads(self) -> Mapping[str, int]:
         """Threads a stage."""
-        return dict.fromkeys(("read", "decode"), threads())
+        return dict.fromkeys(("read", "decode"), readers(1))
 
     def marker(self) -> Marker:
         """What rows are made with."""
@@ -104,7 +107,8 @@ class InProcess:
             self.marker(),
             lambda source: run.archives[source].archive,
             copies=run.copies,
-            progress=run.progress,
+            progress=lambda unit, members, failed: run.progress(members, failed),
+            threads=readers(1),
         )
         for done in worker.run(Task(unit) for unit in units):
             self.stages.add(worker.stages.take())
@@ -112,7 +116,12 @@ class InProcess:
 
 
 def engine(config: CaptionConfig, captioner: Captioner | Loader) -> Engine:
-    """The engine for a captioner: by name it is loaded, and works, in a process of its own."""
-    if isinstance(captioner, Loader):
-        return Isolated(config, captioner)
-    return InProcess(config, captioner)
+    """The engine for a captioner: by name it is loaded, and works, in processes of its own."""
+    if not isinstance(captioner, Loader):
+        return InProcess(config, captioner)
+    loader = captioner
+
+    def connect(number: int) -> Connection:
+        return Process(config, loader, number)
+
+    return Fleet("local", connect, None if config.workers == "auto" else config.workers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from pipeline import images
 from pipeline.caption.copies import Place
 from pipeline.caption.members import FAILED, SKIPPED, Archive, Member
 from pipeline.caption.plan import Unit
+from pipeline.caption.room import READERS
 from pipeline.caption.schema import Row
 from pipeline.caption.stages import Stages
 from pipeline.caption.wording import worded
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from pipeline.caption.recipe import Captioner, Described
     from pipeline.config import CaptionConfig
 
-THREADS = 4
-"""Most threads that read and decode; decoding leaves Python's lock."""
 DISTANT_THREADS = 16
-"""The same for archives whose reads wait for a network."""
+"""Threads that read and decode, of archives whose reads wait for a network."""
 
 KILLERS = {
     "decoder_crash": "decoding this picture ended the process, each time it was tried",
@@ -166,8 +164,9 @@ class UnitCaptioner:
         archive: Callable[[str], Archive],
         *,
         copies: Callable[[str, int, Sequence[str | None]], list[Place | None]],
-        progress: Callable[[int, int], object] = lambda members, failed: None,
+        progress: Callable[[str, int, int], object] = lambda unit, members, failed: None,
         announce: Callable[[Step], object] = lambda step: None,
+        threads: int = 1,
     ) -> None:
         """What it needs, and whom it tells.
 
@@ -177,12 +176,14 @@ class UnitCaptioner:
             marker: what the rows are made with.
             archive: an archive by its source name.
             copies: `Copies.find`, or one who asks it.
-            progress: told (members done, of them failed).
+            progress: told (unit, members done, of them failed).
             announce: told before each step of a careful task.
+            threads: that read and decode.
         """
         self.config, self.captioner, self.marker = config, captioner, marker
         self.archive, self.copies = archive, copies
         self.progress, self.announce = progress, announce
+        self.threads = threads
         self.stages = Stages()
         limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels)
         self.reader = Reader(captioner.transform, limits, self.stages)
@@ -194,7 +195,7 @@ class UnitCaptioner:
         """
         ours, theirs = itertools.tee(tasks)
         with (
-            ThreadPoolExecutor(threads()) as quick,
+            ThreadPoolExecutor(self.threads) as quick,
             ThreadPoolExecutor(DISTANT_THREADS) as distant,
             ThreadPoolExecutor(1) as sequential,
         ):
@@ -257,7 +258,7 @@ class UnitCaptioner:
                     batch.append((place, picture))
                 else:
                     rows[place] = self._row(unit, picture, None)
-                    self.progress(1, int(picture.code is not None))
+                    self.progress(unit.id, 1, int(picture.code is not None))
                 if picture.pixels is not None and source is not None:
                     copied[place] = source
                 if len(batch) == self.config.batch_size:
@@ -282,7 +283,7 @@ class UnitCaptioner:
         captions = self._describe([picture for _, picture in batch])
         for (place, picture), caption in zip(batch, captions, strict=True):
             rows[place] = self._row(task.unit, picture, caption)
-        self.progress(len(batch), 0)
+        self.progress(task.unit.id, len(batch), 0)
 
     def _describe(self, pictures: list[Picture]) -> list[Described]:
         import torch
@@ -342,9 +343,4 @@ class UnitCaptioner:
 
 def read_ahead(config: CaptionConfig) -> int:
     """Most pictures that are read before they are captioned."""
-    return 2 * config.batch_size + THREADS
-
-
-def threads() -> int:
-    """Threads that read and decode."""
-    return min(THREADS, os.cpu_count() or 1)
+    return 2 * config.batch_size + READERS

@@ -1,4 +1,4 @@
-"""A captioning process: `python -m pipeline.caption.worker`, started by `isolated.py`.
+"""A captioning process: `python -m pipeline.caption.worker`, started by `process.py`.
 
 It talks through standard input and output, writes no file, and ends when its input does:
 whoever started it holds the other end, and the kernel closes it however that process ends.
@@ -24,6 +24,7 @@ from pipeline.caption.copies import Place
 from pipeline.caption.loader import Loader
 from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
+from pipeline.caption.room import readers, room
 from pipeline.caption.unit import Step, Task, UnitCaptioner, read_ahead
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
@@ -51,9 +52,13 @@ class Worker:
         self._reading = Reading.of(config)
         # No picture that is read ahead is of an archive that was left longer ago.
         self._most_open = read_ahead(config) + 1
-        captioner = Loader.model_validate(start.head["loader"]).load()
+        loader = Loader.model_validate(start.head["loader"])
+        captioner = loader.load(start.head["number"])
         marker = describe(config, captioner)
-        self._send("ready", {"marker": marker.model_dump(mode="json")})
+        here = 1 if loader.pinned else room(marker.settings["device"], marker.settings["threads"])
+        threads = readers(here if config.workers == "auto" else config.workers)
+        ready = {"marker": marker.model_dump(mode="json"), "room": here, "threads": threads}
+        self._send("ready", ready)
         threading.Thread(target=self._listen, daemon=True).start()
         units = UnitCaptioner(
             config,
@@ -61,8 +66,9 @@ class Worker:
             marker,
             self._archive,
             copies=self._ask,
-            progress=lambda members, failed: self._send("progress", {"done": [members, failed]}),
+            progress=self._progress,
             announce=self._announce,
+            threads=threads,
         )
         for done in units.run(self._next_tasks()):
             head = {"id": done.unit.id, "stages": units.stages.take()}
@@ -107,6 +113,9 @@ class Worker:
     def _ask(self, unit: str, start: int, digests: Sequence[str | None]) -> list[Place | None]:
         self._send("find", {"unit": unit, "start": start, "digests": list(digests)})
         return self._answers.get()
+
+    def _progress(self, unit: str, members: int, failed: int) -> None:
+        self._send("progress", {"unit": unit, "done": [members, failed]})
 
     def _announce(self, step: Step) -> None:
         self._send("step", {"step": list(step)})

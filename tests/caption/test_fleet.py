@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline import storage
-from pipeline.caption import Loader, attempts, caption, isolated, verify
+from pipeline.caption import Loader, attempts, caption, fleet, process, verify
 from pipeline.config import CaptionConfig
 from pipeline.errors import ModelNotFoundError, WorkerError
 
@@ -44,14 +44,14 @@ def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loader]:
 def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How each process that died ended."""
     ends: list[str] = []
-    autopsy = isolated.Process.autopsy
+    autopsy = process.Process.autopsy
 
-    def noted(self: isolated.Process) -> tuple[str, bool]:
+    def noted(self: process.Process) -> tuple[str, bool]:
         how, crashed = autopsy(self)
         ends.append(how)
         return how, crashed
 
-    monkeypatch.setattr(isolated.Process, "autopsy", noted)
+    monkeypatch.setattr(process.Process, "autopsy", noted)
     return ends
 
 
@@ -156,12 +156,12 @@ def test_attempts_survive_restarts_of_the_whole_run(
     class StoppedError(Exception):
         pass
 
-    def stopped(self: isolated.Isolated) -> None:
+    def stopped(self: fleet.Fleet, *_: Any) -> None:
         raise StoppedError
 
     for runs in range(1, 2 + attempts.TRIES):
         with monkeypatch.context() as patch, pytest.raises(StoppedError):
-            patch.setattr(isolated.Isolated, "replace", stopped)
+            patch.setattr(fleet.Fleet, "replace", stopped)
             caption(CONFIG, [folder], table, loader)
         noted = [json.loads(path.read_text()) for path in (table / "_attempts").iterdir()]
         assert max(found["deaths"] for found in noted) == runs == len(deaths)
