@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import storage
 from pipeline.caption.plan import Unit
-from pipeline.caption.unit import Killer, Step, Task
+from pipeline.caption.tasks import Killer, Step, Task
 from pipeline.errors import WorkerError
 from pipeline.records import Record
 from pipeline.remote import Location

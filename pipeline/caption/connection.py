@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from pipeline.caption.unit import Step, Task
+from pipeline.caption.tasks import Step, Task
 from pipeline.caption.wire import Frame
 
 

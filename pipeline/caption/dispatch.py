@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.caption import wire
 from pipeline.caption.connection import Death, Event, Hand
-from pipeline.caption.unit import Done, Step, Task
+from pipeline.caption.tasks import Done, Step, Task
 
 if TYPE_CHECKING:
     from pipeline.caption.engine import Run

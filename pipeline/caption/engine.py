@@ -7,7 +7,7 @@ does alike, so that a run may stop anywhere; exactly-once comes from the table's
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -18,7 +18,8 @@ from pipeline.caption.process import Process
 from pipeline.caption.recipe import Captioner, describe
 from pipeline.caption.room import readers
 from pipeline.caption.stages import Stages
-from pipeline.caption.unit import Done, Task, UnitCaptioner
+from pipeline.caption.tasks import Done, Task
+from pipeline.caption.unit import UnitCaptioner
 
 if TYPE_CHECKING:
     from pipeline.caption.attempts import AttemptsDirectory
@@ -110,9 +111,16 @@ class InProcess:
             progress=lambda unit, members, failed: run.progress(members, failed),
             threads=readers(1),
         )
-        for done in worker.run(Task(unit) for unit in units):
-            self.stages.add(worker.stages.take())
-            yield done
+        rest = iter(units)
+
+        def next_task(wait: bool) -> Task | None:
+            unit = next(rest, None)
+            return None if unit is None else Task(unit)
+
+        with closing(worker.run(next_task)) as out:
+            for done in out:
+                self.stages.add(worker.stages.take())
+                yield done
 
 
 def engine(config: CaptionConfig, captioner: Captioner | Loader) -> Engine:

@@ -16,7 +16,7 @@ from pipeline.caption.connection import Connect, Death, Event, Hand
 from pipeline.caption.dispatch import Dispatch
 from pipeline.caption.marker import Marker
 from pipeline.caption.stages import Stages
-from pipeline.caption.unit import Done
+from pipeline.caption.tasks import Done
 from pipeline.errors import WorkerError
 from pipeline.progress import say
 

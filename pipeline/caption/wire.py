@@ -19,7 +19,7 @@ from pipeline.caption.loader import Loader
 from pipeline.caption.members import Member, Sidecar
 from pipeline.caption.plan import Unit
 from pipeline.caption.schema import SCHEMA, Row
-from pipeline.caption.unit import Killer, Task
+from pipeline.caption.tasks import Killer, Task
 from pipeline.config import CaptionConfig
 
 _LENGTHS = struct.Struct("<IQ")

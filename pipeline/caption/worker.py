@@ -14,18 +14,20 @@ import sys
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, Any
 
 from pipeline import errors
 from pipeline.caption import wire
+from pipeline.caption.ahead import STRETCHES
 from pipeline.caption.archives import Reading, open_archive
 from pipeline.caption.copies import Place
 from pipeline.caption.loader import Loader
 from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
 from pipeline.caption.room import readers, room
-from pipeline.caption.unit import Step, Task, UnitCaptioner, read_ahead
+from pipeline.caption.tasks import Step, Task
+from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
 
@@ -40,7 +42,6 @@ class Worker:
         self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
         self._paths: dict[str, str] = {}
         self._opened: OrderedDict[str, Archive] = OrderedDict()
-        self._most_open = 1
         self._reading = Reading()
 
     def work(self) -> None:
@@ -50,8 +51,6 @@ class Worker:
             return
         config = CaptionConfig.model_validate(start.head["config"])
         self._reading = Reading.of(config)
-        # No picture that is read ahead is of an archive that was left longer ago.
-        self._most_open = read_ahead(config) + 1
         loader = Loader.model_validate(start.head["loader"])
         captioner = loader.load(start.head["number"])
         marker = describe(config, captioner)
@@ -70,7 +69,7 @@ class Worker:
             announce=self._announce,
             threads=threads,
         )
-        for done in units.run(self._next_tasks()):
+        for done in units.run(self._next_task):
             head = {"id": done.unit.id, "stages": units.stages.take()}
             copies = [[place, *source] for place, source in done.copies.items()]
             self._send("done", head | {"copies": copies}, wire.rows_to_bytes(done.rows))
@@ -92,13 +91,11 @@ class Worker:
         # Whatever this process is in the middle of, nobody waits for it any more.
         os._exit(0)
 
-    def _next_tasks(self) -> Iterator[Task | None]:
-        while True:
-            try:
-                yield self._tasks.get_nowait()
-            except queue.Empty:
-                yield None
-                yield self._tasks.get()
+    def _next_task(self, wait: bool) -> Task | None:
+        try:
+            return self._tasks.get(wait)
+        except queue.Empty:
+            return None
 
     def _archive(self, source: str) -> Archive:
         if source not in self._opened:
@@ -106,7 +103,8 @@ class Worker:
                 location(self._paths[source]), reading=self._reading
             )
         self._opened.move_to_end(source)
-        while len(self._opened) > self._most_open:
+        # No picture that is read ahead is of an archive that was left longer ago.
+        while len(self._opened) > STRETCHES:
             self._opened.popitem(last=False)[1].close()
         return self._opened[source]
 
