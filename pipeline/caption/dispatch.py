@@ -191,7 +191,8 @@ class Dispatch:
         attempts = attempts.after(unit, step, death.how, crashed=death.crashed)
         self.told.attempts.save(attempts)
         job.task, job.question = attempts.task(unit), None
-        self.told.progress(-job.counted[0], -job.counted[1])
+        if any(job.counted):
+            self.told.progress(-job.counted[0], -job.counted[1])
         job.counted = (0, 0)
         self.waiting.append(job)
 
