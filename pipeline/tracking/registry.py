@@ -6,6 +6,7 @@ import contextlib
 import functools
 import re
 import shutil
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -155,6 +156,17 @@ class Tracker(Runs):
         if self.unused():
             return []
         return sorted(name for name in self._names() if not name.endswith(SUFFIX))
+
+    def leases(self) -> dict[str, float]:
+        """By name, the models whose aliases somebody holds, and for how many seconds."""
+        if self.unused():
+            return {}
+        models = self.client.search_registered_models(f"name LIKE '%{SUFFIX}'", max_results=1000)
+        now = time.time()
+        return {
+            model.name.removesuffix(SUFFIX): now - model.creation_timestamp / 1000
+            for model in models
+        }
 
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model itself, without our prefix; empty if there is none."""

@@ -62,6 +62,7 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "compact",
         "export",
         "gc",
+        "doctor",
     ]
     assert "..." not in output.split("Commands:")[1], "a summary is cut at 80 columns"
     for code in ("0", "1", "2", "3", "4", "5", "6", "130"):
