@@ -17,7 +17,7 @@ def main() -> int:
         print(f"HEALTH_URL is {url!r}, not an http:// address", file=sys.stderr)
         return 1
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (checked above)
             return 0 if answer.status == 200 else 1
     except OSError as error:  # refused, timed out, or an answer like 503
         print(error, file=sys.stderr)

@@ -2,6 +2,7 @@
 
     CaptionmillError            1
     ├── ConfigError             2   a setting, an option or a path that cannot work
+    │   └── ServerAwayError         MLflow's server does not answer; it may later
     ├── DataError               3   the input files
     │   ├── AnnotationError         a captions file that is missing or malformed
     │   ├── PredictionsError        a results file that is malformed or of other images
@@ -42,6 +43,10 @@ class ConfigError(CaptionmillError):
     """A setting, an option or a path that cannot work; raised before any work is done."""
 
     exit_code = 2
+
+
+class ServerAwayError(ConfigError):
+    """MLflow's server does not answer: a wrong address, or one that is away for a while."""
 
 
 class DataError(CaptionmillError):

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ServerAwayError
+from pipeline.tracking.away import RemoteClient, few_retries, may_pass
 
 ARTIFACTS = "mlflow-artifacts"
 FINGERPRINT = "captionmill.fingerprint"
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 INSTALL = "pip install 'mlflow>=3.13,<4'"
 
 # What MLflow would otherwise send, draw or say; a user's own settings win.
@@ -43,6 +43,7 @@ class Store:
         given = os.environ.get("MLFLOW_TRACKING_URI")
         self.local = not given
         self.uri = given or f"sqlite:///{self.database}"
+        self.remote = self.uri.startswith(("http://", "https://"))
 
     def unused(self) -> bool:
         """Whether nothing was ever stored here; answered without importing MLflow."""
@@ -54,6 +55,7 @@ class Store:
 
         Raises:
             ConfigError: MLflow is not installed or its store cannot be used.
+            ServerAwayError: its server does not answer.
         """
         if not installed():
             raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
@@ -62,14 +64,17 @@ class Store:
         with self._usable():
             if self.local and not self.database.exists():
                 self._create()
-            client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
-            with _few_retries():
+            client: Any = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
+            with few_retries():
                 client.search_experiments(max_results=1)
-            return client
+            return RemoteClient(client, self.uri) if self.remote else client
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
-        """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full."""
+        """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full.
+
+        A server that is away is ServerAwayError.
+        """
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -87,8 +92,9 @@ class Store:
             )
             if "disk is full" in reason:
                 way_out = "make room and run the same command again to go on"
+            kind = ServerAwayError if self.remote and may_pass(error) else ConfigError
             # Not `from error`: MLflow quotes the address, password and all, and a chain may be printed.
-            raise ConfigError(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
+            raise kind(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
 
     def _create(self) -> None:
         """Make the database whole before it has its name.
@@ -145,58 +151,6 @@ class Store:
         batch = [Param(key, value) for key, value in params.items()]
         for first in range(0, len(batch), 100):
             self.client.log_batch(run_id, params=batch[first : first + 100])
-
-
-@contextlib.contextmanager
-def _few_retries() -> Iterator[None]:
-    """For the first contact: a wrong address is told in seconds, not after MLflow's four minutes."""
-    given = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, "2")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[RETRIES]
-
-
-class Answer:
-    """Whether a server answered."""
-
-    given = True
-
-
-# MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR. A run
-# that is not there any more was in a database that another took the place of.
-AWAY = {
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_DOES_NOT_EXIST",
-}
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[Answer]:
-    """Requests that may fail because nobody answers: after few retries `given` is False.
-
-    A database file that was damaged under a run, or a run that somebody deleted, takes as little
-    as a server that is away.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DatabaseError
-
-    answer = Answer()
-    try:
-        with _few_retries():
-            yield answer
-    except MlflowException as error:
-        # The class itself: its subclasses are statements that are wrong.
-        damaged = type(error.__cause__) is DatabaseError
-        deleted = "Current state is deleted" in str(error)
-        if error.error_code not in AWAY and not damaged and not deleted:
-            raise
-        answer.given = False
 
 
 @functools.cache
