@@ -2,7 +2,7 @@
 
     CaptionmillError            1
     ├── ConfigError             2   a setting, an option or a path that cannot work
-    │   └── ServerAwayError         MLflow's server does not answer; it may later
+    │   └── TrackingAwayError       MLflow's server does not answer; it may later
     ├── DataError               3   the input files
     │   ├── AnnotationError         a captions file that is missing or malformed
     │   ├── PredictionsError        a results file that is malformed or of other images
@@ -45,7 +45,7 @@ class ConfigError(CaptionmillError):
     exit_code = 2
 
 
-class ServerAwayError(ConfigError):
+class TrackingAwayError(ConfigError):
     """MLflow's server does not answer: a wrong address, or one that is away for a while."""
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import ServerAwayError
+from pipeline.errors import TrackingAwayError
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -22,7 +22,7 @@ PASSING = {
 
 
 class RemoteClient:
-    """MLflow's client of a server: a request that MLflow gave up on raises ServerAwayError.
+    """MLflow's client of a server: a request that MLflow gave up on raises TrackingAwayError.
 
     MLflow makes a request again for about four minutes before it gives up.
     """
@@ -45,7 +45,7 @@ class RemoteClient:
                 if not may_pass(error):
                     raise
                 reason = str(error).splitlines()[0]
-                raise ServerAwayError(
+                raise TrackingAwayError(
                     f"MLflow at {self._address} does not answer: {reason}; when it does, run the "
                     "same command again to go on"
                 ) from None  # MLflow quotes the address, password and all
@@ -93,7 +93,7 @@ def answering() -> Iterator[Answer]:
     try:
         with few_retries():
             yield answer
-    except ServerAwayError:
+    except TrackingAwayError:
         answer.given = False
     except MlflowException as error:
         # The class itself: its subclasses are statements that are wrong.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ConfigError, ServerAwayError
+from pipeline.errors import ConfigError, TrackingAwayError
 from pipeline.tracking.away import RemoteClient, few_retries, may_pass
 
 ARTIFACTS = "mlflow-artifacts"
@@ -55,7 +55,7 @@ class Store:
 
         Raises:
             ConfigError: MLflow is not installed or its store cannot be used.
-            ServerAwayError: its server does not answer.
+            TrackingAwayError: its server does not answer.
         """
         if not installed():
             raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
@@ -73,7 +73,7 @@ class Store:
     def _usable(self) -> Iterator[None]:
         """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full.
 
-        A server that is away is ServerAwayError.
+        A server that is away is TrackingAwayError.
         """
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
@@ -92,7 +92,7 @@ class Store:
             )
             if "disk is full" in reason:
                 way_out = "make room and run the same command again to go on"
-            kind = ServerAwayError if self.remote and may_pass(error) else ConfigError
+            kind = TrackingAwayError if self.remote and may_pass(error) else ConfigError
             # Not `from error`: MLflow quotes the address, password and all, and a chain may be printed.
             raise kind(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
 

@@ -116,21 +116,35 @@ class Stack:
     # ---- up and down
 
     def up(self, *names: str) -> None:
-        """Start services and what they need, in compose's order, each when what it needs is well."""
-        for name in names:
-            if name in self.processes or (name == "postgres" and self.postgres):
-                continue
-            self.up(*self.services[name].needs)
-            self.start(name)
+        """Start services and what they need, each when what it needs is well."""
+        wanted = self._with_needs(names)
+        while wanted:
+            ready = [n for n in wanted if not set(self.services[n].needs) & set(wanted)]
+            self.start(*ready)
+            wanted = [name for name in wanted if name not in ready]
 
-    def start(self, name: str) -> None:
-        """Start one service; returns when it is well (or done, if it is one that ends)."""
-        if name == "postgres":
-            self._start_postgres()
-        elif name == "storage":
-            self._start_storage()
-        else:
-            self._start_ours(name)
+    def _with_needs(self, names: tuple[str, ...] | list[str]) -> list[str]:
+        found: list[str] = []
+        for name in names:
+            for one in [*self._with_needs([*self.services[name].needs]), name]:
+                if one not in found:
+                    found.append(one)
+        return found
+
+    def start(self, *names: str) -> None:
+        """Start services side by side; returns when each is well, or done, if it is one that ends."""
+        for name in names:
+            if name == "postgres":
+                self._start_postgres()
+            elif name == "storage":
+                self._start_storage()
+            else:
+                entry = ["/bin/sh", str(ROOT / "docker" / "with_secrets.sh")]
+                command = [*entry, *map(self.here, self.services[name].command)]
+                self.processes[name] = self._spawn(name, command)
+        for name in names:
+            if name not in ("postgres", "storage"):
+                self._settle(name)
 
     def _start_postgres(self) -> None:
         if self.postgres is not None:
@@ -158,18 +172,16 @@ class Stack:
         for bucket in self.services["storage"].environment["S3_BUCKET"].split(","):
             client.create_bucket(Bucket=bucket)
 
-    def _start_ours(self, name: str) -> None:
-        service = self.services[name]
-        entry = ["/bin/sh", str(ROOT / "docker" / "with_secrets.sh")]
-        process = self._spawn(name, [*entry, *map(self.here, service.command)])
-        self.processes[name] = process
+    def _settle(self, name: str) -> None:
+        process = self.processes[name]
         ends = any(
             other.needs.get(name) == "service_completed_successfully"
             for other in self.services.values()
         )
         if ends:
+            del self.processes[name]
             assert process.wait(timeout=START_SECONDS) == 0, self.tail(name)
-        elif "HEALTH_URL" in service.environment:
+        elif "HEALTH_URL" in self.services[name].environment:
             wait_for(lambda: self.healthy(name), name, self.log(name), process)
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
@@ -257,7 +269,7 @@ def wait_for(
         if ended or time.monotonic() > give_up:
             text = log.read_text(encoding="utf-8", errors="replace")[-6000:]
             raise AssertionError(f"{what} {'ended' if ended else 'is not well'}:\n{text}")
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def descendants(pid: int) -> Iterator[int]:

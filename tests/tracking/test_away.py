@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from requests.exceptions import ConnectionError as Refused
 
-from pipeline.errors import ConfigError, ServerAwayError
+from pipeline.errors import ConfigError, TrackingAwayError
 from pipeline.tracking import Tracker
 from pipeline.tracking.away import RETRIES, RemoteClient, answering
 
@@ -27,13 +27,13 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_first_contact_names_the_address_and_the_way_out(nobody: str, tmp_path: Path) -> None:
     with (
-        pytest.raises(ServerAwayError, match="start it, or unset MLFLOW_TRACKING_URI") as caught,
+        pytest.raises(TrackingAwayError, match="start it, or unset MLFLOW_TRACKING_URI") as caught,
         Tracker(tmp_path).run("train", "x", "f"),
     ):
         pass
     assert nobody in str(caught.value)
     assert "secret" not in str(caught.value)
-    assert issubclass(ServerAwayError, ConfigError)
+    assert issubclass(TrackingAwayError, ConfigError)
 
 
 class Client:
@@ -59,7 +59,7 @@ class Client:
 def test_a_request_that_was_given_up_says_to_go_on_later(error: Exception) -> None:
     client = RemoteClient(Client(error), "http://here")
     with pytest.raises(
-        ServerAwayError, match=r"MLflow at http://here does not answer: .*run the"
+        TrackingAwayError, match=r"MLflow at http://here does not answer: .*run the"
     ) as it:
         client.set_tag("a")
     assert "secret" not in str(it.value)
