@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow check format lock clean
+.PHONY: help install demo test test-slow test-stack check format lock clean
 
 help:
 	@echo 'make demo     generate a data set, train, score, promote and caption it (minutes, no server)'
 	@echo 'make test     run the test suite'
 	@echo 'make test-slow  the demo from end to end, and the longest kill tests'
+	@echo 'make test-stack  PostgreSQL, the servers and workers of docker/compose.yaml, and faults in them'
 	@echo 'make check    formatting, lint, types and import rules'
 	@echo 'make install  make $(VENV) with everything the others need'
 	@echo 'make format   let ruff rewrite what it can'
@@ -32,10 +33,21 @@ demo: $(STAMP)
 	@$(BIN)/captionmill demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m 'not slow'
+	@$(BIN)/python -m pytest -m 'not slow and not stack'
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+# The servers are those of $(VENV); PostgreSQL is the system's.
+POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/initdb) $(shell command -v initdb))
+test-stack: $(STAMP)
+ifeq ($(POSTGRES),)
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || \
+	  { echo 'make test-stack needs PostgreSQL: install it (apt-get install postgresql), or run this as root'; exit 1; }
+	@echo 'installing PostgreSQL'
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >/dev/null
+endif
+	@$(BIN)/python -m pytest -n 0 -m stack tests/stack
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check flows pipeline tests
