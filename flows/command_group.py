@@ -25,6 +25,7 @@ Exit codes:
   5    a caption table that is not ours, or fails verification
   6    another run is writing the same directory
   7    object storage that cannot be reached, or refuses
+  8    a Prefect server that cannot be reached, or refuses
   130  interrupted from the keyboard; run the same command again to go on
   143  stopped by SIGTERM with a checkpoint written; run the same command again to go on
 """

@@ -16,6 +16,7 @@
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
     ├── StorageError            7   object storage that cannot be reached, or refuses
+    ├── ServerError             8   a Prefect server that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
     ├── WorkerError             1   a captioning process that died again and again
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
@@ -109,6 +110,12 @@ class StorageError(CaptionmillError):
     """Object storage that cannot be reached, lacks the bucket or refuses access; names the URL."""
 
     exit_code = 7
+
+
+class ServerError(CaptionmillError):
+    """A Prefect server that does not answer, refuses, or is of another version; names its URL."""
+
+    exit_code = 8
 
 
 class RankError(CaptionmillError):
