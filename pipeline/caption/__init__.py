@@ -204,7 +204,7 @@ def _run(
     new = {u for u, source in sources.items() if u not in receipts and source in archives}
     done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
-    attempts = AttemptsDirectory(table.directory / "_attempts")
+    attempts = AttemptsDirectory(table.directory / "_attempts", receipts)
     watch = _Watch(table, crew, receipts)
     updates = Updates(
         table,

@@ -9,6 +9,7 @@ that somebody killed, which may have been the kernel out of memory, or a person 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -105,10 +106,13 @@ class Attempts(Record):
 class AttemptsDirectory:
     """TABLE/_attempts; under the table's lock only."""
 
-    def __init__(self, directory: Location) -> None:
+    def __init__(self, directory: Location, done: Collection[str] = ()) -> None:
+        """`done` are finished units: a kill may have left what was known of them."""
         self.directory = directory
         self._known = {path.stem for path in directory.glob("*.json")}
         self._met: set[str] = set()
+        for unit in sorted(self._known.intersection(done)):
+            self.forget(unit)
 
     def load(self, unit: str) -> Attempts:
         """What earlier tries have told; a file that cannot be read has told nothing."""
