@@ -72,6 +72,7 @@ def run(table: Path, pictures: int, unit_size: int, seed: int) -> None:
 
     def tell(**more: Any) -> None:
         told.update(more, seconds=time.perf_counter() - began, counts=cluster.counts)
+        told.update(cpu=time.process_time())
         told.update(simulated_hours=cluster.now / 3600, peak_mb=_peak())
         print(json.dumps(told), flush=True)
 
@@ -81,7 +82,7 @@ def run(table: Path, pictures: int, unit_size: int, seed: int) -> None:
         finish(self, *arguments)
         told["units"] += 1
         if told["units"] == 1:
-            tell(first=time.perf_counter() - began)
+            tell(first=time.perf_counter() - began, first_cpu=time.process_time())
         elif told["units"] % EVERY == 0:
             tell()
 
@@ -103,7 +104,7 @@ def check(table: Path, pictures: int) -> None:
     wrong = 0
     for path in sorted(table.glob("*.parquet")):
         columns = ["member", "sha256", "caption", "status", "error_code"]
-        for row in pq.read_table(path, columns=columns, partitioning=None).to_pylist():
+        for row in pq.ParquetFile(path).read(columns).to_pylist():
             rows[row["member"]] += 1
             name, deadly = row["member"], is_deadly(row["member"])
             right = (
@@ -121,14 +122,13 @@ def check(table: Path, pictures: int) -> None:
         "wrong": wrong,
         "attempts_left": len(list(table.glob("_attempts/*"))),
     }
-    print(json.dumps({**found, "seconds": time.perf_counter() - began, "peak_mb": _peak()}))
+    print(json.dumps({**found, **_took(began)}))
 
 
 def verify(table: Path) -> None:
     began = time.perf_counter()
     report = stage.verify(table)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"rows": report.discovered, "seconds": seconds, "peak_mb": _peak()}))
+    print(json.dumps({"rows": report.discovered, **_took(began)}))
 
 
 def decide(table: Path) -> None:
@@ -136,7 +136,7 @@ def decide(table: Path) -> None:
     kept, began = Table(table), time.perf_counter()
     receipts = kept.finished()
     left = sum(unit not in receipts for unit, _, _ in kept.plan.unit_rows())
-    seconds = time.perf_counter() - began
+    took = _took(began)
     sizes = {
         what: sum(path.stat().st_size for path in table.glob(pattern))
         for what, pattern in (
@@ -145,7 +145,13 @@ def decide(table: Path) -> None:
             ("plan", "_plan/*"),
         )
     }
-    print(json.dumps({"left": left, "seconds": seconds, "peak_mb": _peak(), "bytes": sizes}))
+    print(json.dumps({"left": left, **took, "bytes": sizes}))
+
+
+def _took(began: float) -> dict[str, float]:
+    """Seconds since then, and of CPU and megabytes of this process in all."""
+    seconds = time.perf_counter() - began
+    return {"seconds": round(seconds, 2), "cpu": round(time.process_time(), 2), "peak_mb": _peak()}
 
 
 def _peak() -> int:
@@ -208,30 +214,34 @@ def simulate(table: Path, units: int, unit_size: int, kills: int, seed: int) -> 
         last, number = killed_run(words, after), number + 1
         for name, count in last["counts"].items():
             counts[name] = max(counts[name], count) if "most" in name else counts[name] + count
-        first = last.get("first", last["seconds"])
+        first, cpu = last.get("first", last["seconds"]), last.get("first_cpu", last["cpu"])
         rate = max(last["units"] - 1, 0) / max(last["seconds"] - first, 1e-9)
+        each = (last["cpu"] - cpu) / max(last["units"] - 1, 1) * 1e3
         print(
-            f"run {number}: {last['units']:>8,} units, the first after {first:.1f} s,"
-            f" then {rate:,.0f} a second; peak {last['peak_mb']:,} MB;"
+            f"run {number}: {last['units']:,} units, the first after {first:.1f} s ({cpu:.1f} of CPU),"
+            f" then {rate:,.0f} a second ({each:.1f} ms of CPU each); peak {last['peak_mb']:,} MB;"
             f" {'whole' if last.get('whole') else 'killed'}",
             flush=True,
         )
-    print(", ".join(f"{count:,} {name}" for name, count in counts.items()))
-    decided, checked, verified = (
-        told_by(what, table, pictures) for what in ("decide", "check", "verify")
-    )
-    print(
-        f"resume decision of the whole table: {decided['seconds']:.2f} s, {decided['peak_mb']} MB"
-    )
-    each = {what: f"{size / units:,.0f} B a unit" for what, size in decided["bytes"].items()}
-    print(f"on disk: {each}")
-    print(f"read from the parts ({checked['seconds']:.0f} s): {checked}")
-    print(
-        f"verify: {verified['rows']:,} rows, {verified['seconds']:.0f} s, {verified['peak_mb']} MB"
-    )
+    print(", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
+    found = {what: told_by(what, table, pictures) for what in ("decide", "check", "verify")}
+    for what, text in (
+        ("decide", "what is left of the whole table"),
+        ("check", "read from the parts"),
+        ("verify", "verify"),
+    ):
+        told = found[what]
+        took = [told.pop(name) for name in ("seconds", "cpu", "peak_mb")]
+        print(f"{text}: {told}, {took[0]:.1f} s ({took[1]:.1f} of CPU), {took[2]:,} MB")
+    checked = found["check"]
     report = last["report"]
     bad = any(checked[what] for what in ("lost", "doubled", "strange", "wrong", "attempts_left"))
-    if bad or decided["left"] or verified["rows"] != pictures or report["discovered"] != pictures:
+    if (
+        bad
+        or found["decide"]["left"]
+        or found["verify"]["rows"] != pictures
+        or report["discovered"] != pictures
+    ):
         sys.exit("something is lost, doubled or wrong")
     print("nothing is lost, doubled or wrong")
 

@@ -22,7 +22,7 @@ from pipeline.caption.members import Member
 from pipeline.caption.plan import Unit
 from pipeline.caption.schema import Row
 from pipeline.caption.stages import Stages
-from pipeline.caption.unit import Done, Step, Task
+from pipeline.caption.tasks import Done, Step, Task
 
 MODEL = Model(ref="simulated/1", name="simulated", version="1", fingerprint="0" * 16)
 MARKER = Marker(model=MODEL, recipe="0123456789abcdef", settings={})
