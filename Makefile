@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow test-stack check format lock clean
+.PHONY: help install demo test test-slow test-stack check format lock audit clean
 
 help:
 	@echo 'make demo     generate a data set, train, score, promote and caption it (minutes, no server)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make check    formatting, lint, types and import rules'
 	@echo 'make install  make $(VENV) with everything the others need'
 	@echo 'make format   let ruff rewrite what it can'
+	@echo 'make audit    known vulnerabilities of the locked packages (needs the network)'
 	@echo 'make lock     resolve pyproject.toml again into requirements.lock'
 	@echo 'make clean    remove $(VENV), caches and the demo output'
 
@@ -67,6 +68,12 @@ lock:
 	   .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header \
 	     --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+
+# Outside test and check: the world changes without us.
+audit:
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@.tools/bin/python .ci/audit.py
 
 clean:
 	rm -rf $(VENV) .tools captionmill-work .pytest_cache .mypy_cache .ruff_cache
