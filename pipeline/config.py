@@ -309,8 +309,8 @@ class Config(Strict):
     threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads for torch, of each rank; default: its own choice, or ranks share the "
-        "cores.",
+        description="CPU threads for torch, of each rank and captioning process; default: its own choice, "
+        "ranks share the cores, and captioning processes take an eighth of them each (at least one).",
     )
     demo: DemoConfig = Field(default_factory=DemoConfig)
     shard: ShardConfig = Field(default_factory=ShardConfig)
