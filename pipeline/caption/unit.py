@@ -58,6 +58,7 @@ class UnitCaptioner:
         copies: Callable[[str, int, Sequence[str | None]], list[Place | None]],
         progress: Callable[[str, int, int], object] = lambda unit, members, failed: None,
         announce: Callable[[Step], object] = lambda step: None,
+        alive: Callable[[], object] = lambda: None,
         threads: int = 1,
     ) -> None:
         """What it needs, and whom it tells.
@@ -70,11 +71,12 @@ class UnitCaptioner:
             copies: `Copies.find`, or one who asks it.
             progress: told (unit, members done, of them failed).
             announce: told before each step of a careful task.
+            alive: told whenever a picture was read and decoded.
             threads: that read and decode.
         """
         self.config, self.captioner, self.marker = config, captioner, marker
         self.archive, self.copies = archive, copies
-        self.progress, self.announce = progress, announce
+        self.progress, self.announce, self.alive = progress, announce, alive
         self.threads = threads
         self.stages = Stages()
         limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels)
@@ -88,6 +90,7 @@ class UnitCaptioner:
             self.archive,
             copies=self.copies,
             announce=self.announce,
+            alive=self.alive,
             threads=self.threads,
         )
         unit: _Unfinished | None = None
