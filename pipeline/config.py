@@ -251,6 +251,12 @@ class CaptionConfig(Strict):
         description="Processes that caption, each with a model of its own; auto: one a GPU, or one a "
         "group of cores (`threads` each). Rows are the same whatever their number.",
     )
+    hang_seconds: float = Field(
+        900,
+        gt=0,
+        description="A process that takes longer over a batch, or over a picture to read and decode, "
+        "is ended; the picture that it hangs at becomes a row with an error.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(
@@ -275,7 +281,7 @@ class CaptionConfig(Strict):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide what a table holds."""
-        return self.model_dump(exclude={"workers"})
+        return self.model_dump(exclude={"workers", "hang_seconds"})
 
     def check_beam(self, beam: int) -> None:
         """Raise ValueError where more candidates are wanted than `beam` beams can find."""
@@ -309,8 +315,8 @@ class Config(Strict):
     threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads for torch, of each rank; default: its own choice, or ranks share the "
-        "cores.",
+        description="CPU threads for torch, of each rank and captioning process; default: its own choice, "
+        "ranks share the cores, and captioning processes take an eighth of them each (at least one).",
     )
     demo: DemoConfig = Field(default_factory=DemoConfig)
     shard: ShardConfig = Field(default_factory=ShardConfig)

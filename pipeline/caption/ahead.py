@@ -59,11 +59,12 @@ class Ahead:
         *,
         copies: Callable[[str, int, Sequence[str | None]], list[Place | None]],
         announce: Callable[[Step], object],
+        alive: Callable[[], object],
         threads: int,
     ) -> None:
         """See `UnitCaptioner`; `copies` may be asked from another thread."""
         self._tasks, self._reader, self._archive = tasks, reader, archive
-        self._copies, self._announce = copies, announce
+        self._copies, self._announce, self._alive = copies, announce, alive
         self._held: deque[Callable[[], Stretch]] = deque()
         self._starts: Iterator[Callable[[], Stretch]] = iter(())
         self._quick = ThreadPoolExecutor(threads)
@@ -125,7 +126,11 @@ class Ahead:
         return self._asker.submit(self._gather, task, start, reading).result
 
     def _gather(self, task: Task, start: int, reading: list[Future[Picture]]) -> Stretch:
-        return self._asked(task, start, [future.result() for future in reading])
+        pictures = []
+        for future in reading:
+            pictures.append(future.result())
+            self._alive()
+        return self._asked(task, start, pictures)
 
     def _read_one_by_one(self, task: Task, start: int) -> Stretch:
         """By the caller's thread, so that no step is taken beside another."""

@@ -6,6 +6,7 @@ a worker on another node the paths must lead to the same bytes there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -59,6 +60,10 @@ class Hand:
     """By unit."""
     step: Step | None = None
     """What a careful one is about to do."""
+    heard: float = field(default_factory=time.monotonic)
+    """When it last said something, or was told something that it waited for."""
+    hung: bool = False
+    """It was ended since it did nothing any more."""
 
 
 class Death(NamedTuple):

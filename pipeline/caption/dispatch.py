@@ -8,6 +8,7 @@ meanwhile, so that no one waits for a model.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 AHEAD = 2
 """Units that a worker has at a time: one it captions, and one it reads."""
+
+LOOK = 10.0
+"""Most seconds between two looks for workers that hang."""
 
 UNDONE = 8
 """Units a worker, that may be handed out or wait for an earlier one."""
@@ -65,6 +69,8 @@ class Dispatch:
             queue.SimpleQueue()
         )
         self._stopped = False
+        self._look = 0.0
+        """When to look for workers that hang."""
 
     def outcomes(self) -> Iterator[Done]:
         """The captioned units as they come; for another thread than `hold`'s.
@@ -87,7 +93,7 @@ class Dispatch:
                 self._hand_out()
                 if self._all_given and not self.jobs:
                     break
-                event = self.fleet.events.get()
+                event = self._next_event()
                 if event is not None:
                     self._hear(event)
             self._outcomes.put(None)
@@ -98,6 +104,29 @@ class Dispatch:
         """End it, early or not."""
         self._stopped = True
         self.fleet.events.put(None)
+
+    def _next_event(self) -> Event | None:
+        """Whatever comes; meanwhile, and when all that was said is heard, hung workers are ended."""
+        if self.fleet.events.empty() and time.monotonic() >= self._look:
+            self._end_hung()
+        try:
+            return self.fleet.events.get(timeout=max(0.0, self._look - time.monotonic()))
+        except queue.Empty:
+            return None
+
+    def _end_hung(self) -> None:
+        """End workers that have something to do, and have not said anything for too long."""
+        now, most = time.monotonic(), self.fleet.hang_seconds
+        late, self._look = now - self._look, now + min(most / 10, LOOK)
+        if late > LOOK:
+            # This process was busy or stopped itself, and knows nothing of the time between.
+            for hand in self.fleet.hands.values():
+                hand.heard = now
+        waiting = {id(job.question[0]) for job in self.jobs.values() if job.question is not None}
+        for hand in self.fleet.hands.values():
+            if hand.tasks and not hand.hung and id(hand) not in waiting and now - hand.heard > most:
+                hand.hung = True
+                hand.connection.end()
 
     def _hand_out(self) -> None:
         """In order: only units that nobody waits for may be overtaken."""
@@ -126,7 +155,7 @@ class Dispatch:
             self.fleet.recruit()
             return False
         hand = min(able, key=lambda one: (len(one.tasks), one.number))
-        unit, hand.served = job.task.unit, True
+        unit, hand.served, hand.heard = job.task.unit, True, time.monotonic()
         hand.tasks[unit.id] = job.task
         head = {"archive": self.archives[unit.source], "task": wire.task_to_json(job.task)}
         hand.connection.send("caption", head)
@@ -136,12 +165,15 @@ class Dispatch:
         hand, what = event
         if self.fleet.hands.get(hand.number) is not hand:
             return
+        hand.heard = time.monotonic()
         if not isinstance(what, wire.Frame):
             self._mourn(event)
         elif what.kind == "ready":
             self.fleet.hear(event)
         elif what.kind == "step":
             hand.step = Step(*what.head["step"])
+        elif what.kind == "alive":
+            pass  # it was heard
         elif what.kind == "find":
             self.jobs[what.head["unit"]].question = (hand, what.head)
             self._answer()
@@ -163,6 +195,7 @@ class Dispatch:
                 (hand, head), job.question = job.question, None
                 found = self.told.copies(head["unit"], head["start"], head["digests"])
                 hand.connection.send("copies", {"of": found})
+                hand.heard = time.monotonic()
                 job.asked = max(job.asked, head["start"] + len(head["digests"]))
             if not job.known:
                 return
@@ -179,16 +212,18 @@ class Dispatch:
         """A worker is gone: note what of, and let what it had be done again."""
         hand, what = event
         if isinstance(what, Death):
+            if hand.hung:
+                what = Death(f"did nothing for {self.fleet.hang_seconds:g} s", crashed=True)
             for task in hand.tasks.values():
-                self._lose(self.jobs[task.unit.id], hand.step if task.careful else None, what)
+                self._lose(self.jobs[task.unit.id], hand, what)
             hand.tasks.clear()
             self.waiting.sort(key=lambda job: job.number)
         self.fleet.hear(event)
 
-    def _lose(self, job: _Job, step: Step | None, death: Death) -> None:
-        unit = job.task.unit
+    def _lose(self, job: _Job, hand: Hand, death: Death) -> None:
+        unit, step = job.task.unit, hand.step if job.task.careful else None
         attempts = self.told.attempts.load(unit.id)
-        attempts = attempts.after(unit, step, death.how, crashed=death.crashed)
+        attempts = attempts.after(unit, step, death.how, crashed=death.crashed, hung=hand.hung)
         self.told.attempts.save(attempts)
         job.task, job.question = attempts.task(unit), None
         if any(job.counted):

@@ -132,4 +132,5 @@ def engine(config: CaptionConfig, captioner: Captioner | Loader) -> Engine:
     def connect(number: int) -> Connection:
         return Process(config, loader, number)
 
-    return Fleet("local", connect, None if config.workers == "auto" else config.workers)
+    workers = None if config.workers == "auto" else config.workers
+    return Fleet("local", connect, workers, config.hang_seconds)

@@ -7,6 +7,7 @@ what they finished is committed by the run, in the order of the plan, so that an
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Generator, Iterable, Mapping
@@ -31,14 +32,22 @@ STARTS = 3
 class Fleet:
     """Workers, started as there is work for them, and again when they die."""
 
-    def __init__(self, name: str, connect: Connect, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Connect,
+        workers: int | None = None,
+        hang_seconds: float = math.inf,
+    ) -> None:
         """No worker is started yet.
 
         Args:
             name: of the engine, as reports call it.
             connect: starts a worker.
             workers: how many; None: as many as the first one says that its machine has room for.
+            hang_seconds: that a worker may take over a step; one that takes longer is ended.
         """
+        self.hang_seconds = hang_seconds
         self.name, self.connect, self.wanted = name, connect, workers
         self.stages = Stages()
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()

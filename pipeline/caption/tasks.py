@@ -14,6 +14,8 @@ from pipeline.caption.schema import Row
 KILLERS = {
     "decoder_crash": "decoding this picture ended the process, each time it was tried",
     "captioner_crash": "captioning this picture ended the process, each time it was tried",
+    "decoder_hang": "reading or decoding this picture did not end, each time it was tried",
+    "captioner_hang": "captioning this picture did not end, each time it was tried",
 }
 """Why a picture that could be read has no caption, beside the decoder's own codes."""
 

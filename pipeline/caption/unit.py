@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,8 +23,6 @@ from pipeline.caption.tasks import Done, Step, Task
 from pipeline.caption.wording import worded
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pipeline.caption.marker import Marker
     from pipeline.caption.plan import Unit
     from pipeline.caption.recipe import Captioner, Described
@@ -60,6 +58,7 @@ class UnitCaptioner:
         copies: Callable[[str, int, Sequence[str | None]], list[Place | None]],
         progress: Callable[[str, int, int], object] = lambda unit, members, failed: None,
         announce: Callable[[Step], object] = lambda step: None,
+        alive: Callable[[], object] = lambda: None,
         threads: int = 1,
     ) -> None:
         """What it needs, and whom it tells.
@@ -72,11 +71,12 @@ class UnitCaptioner:
             copies: `Copies.find`, or one who asks it.
             progress: told (unit, members done, of them failed).
             announce: told before each step of a careful task.
+            alive: told whenever a picture was read and decoded.
             threads: that read and decode.
         """
         self.config, self.captioner, self.marker = config, captioner, marker
         self.archive, self.copies = archive, copies
-        self.progress, self.announce = progress, announce
+        self.progress, self.announce, self.alive = progress, announce, alive
         self.threads = threads
         self.stages = Stages()
         limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels)
@@ -90,6 +90,7 @@ class UnitCaptioner:
             self.archive,
             copies=self.copies,
             announce=self.announce,
+            alive=self.alive,
             threads=self.threads,
         )
         unit: _Unfinished | None = None
@@ -97,9 +98,7 @@ class UnitCaptioner:
             for stretch in ahead.stretches():
                 if unit is None:
                     unit = _Unfinished(stretch.task, [None] * len(stretch.task.unit.members))
-                for batch in self._batches(unit, stretch):
-                    ahead.fetch()
-                    self._caption(unit, batch)
+                self._caption(unit, self._batches(unit, stretch), ahead.fetch)
                 if stretch.is_last:
                     done, unit = unit.done(), None
                     yield done
@@ -122,20 +121,44 @@ class UnitCaptioner:
             batch, unit.batch = unit.batch, []
             yield batch
 
-    def _caption(self, unit: _Unfinished, batch: list[tuple[int, Picture]]) -> None:
-        start, task = batch[0][0], unit.task
+    def _caption(
+        self,
+        unit: _Unfinished,
+        batches: Iterable[list[tuple[int, Picture]]],
+        fetch: Callable[[], object],
+    ) -> None:
+        """Caption batches; one is encoded before another is searched, so that a GPU has both."""
+        encoded: tuple[list[tuple[int, Picture]], Any] | None = None
+        for batch in batches:
+            fetch()
+            if unit.task.careful:
+                self._announce(unit.task, batch)
+            following = batch, self._encode([picture for _, picture in batch])
+            if encoded is not None:
+                self._finish(unit, *encoded)
+            encoded = following
+            if unit.task.careful:
+                self._finish(unit, *encoded)
+                encoded = None
+        if encoded is not None:
+            self._finish(unit, *encoded)
+
+    def _announce(self, task: Task, batch: list[tuple[int, Picture]]) -> None:
+        start = batch[0][0]
         if start in task.alone:
             for place, picture in batch:
                 self.announce(Step("alone", place, picture.size, picture.sha256))
-                self._describe([picture])
-        if task.careful:
-            self.announce(Step("batch", start))
-        captions = self._describe([picture for _, picture in batch])
-        for (place, picture), caption in zip(batch, captions, strict=True):
-            unit.rows[place] = self._row(task.unit, picture, caption)
-        self.progress(task.unit.id, len(batch), 0)
+                self._search(self._encode([picture]))
+        self.announce(Step("batch", start))
 
-    def _describe(self, pictures: list[Picture]) -> list[Described]:
+    def _finish(self, unit: _Unfinished, batch: list[tuple[int, Picture]], encoded: Any) -> None:
+        captions = self._search(encoded)[: len(batch)]
+        for (place, picture), caption in zip(batch, captions, strict=True):
+            unit.rows[place] = self._row(unit.task.unit, picture, caption)
+        self.progress(unit.task.unit.id, len(batch), 0)
+
+    def _encode(self, pictures: list[Picture]) -> Any:
+        """What `_search` takes: what the model's encoder gives, or pixels where it has none."""
         import torch
 
         # Always a full batch, so that a picture's numbers do not depend on how many came along.
@@ -144,21 +167,18 @@ class UnitCaptioner:
         for slot, picture in enumerate(pictures):
             assert picture.pixels is not None
             pixels[slot] = picture.pixels
-        return list(self._search(torch.from_numpy(pixels)))[: len(pictures)]
-
-    def _search(self, pixels: Tensor) -> Iterable[Described]:
-        config = self.config
         encode = getattr(self.captioner, "encode", None)
         if encode is None:
-            with self.stages.busy("search"):
-                return self.captioner.caption_pixels(
-                    pixels, beam=config.beam, candidates=config.candidates
-                )
+            return torch.from_numpy(pixels)
         with self.stages.busy("encode"):
-            memory = encode(pixels)
+            return encode(torch.from_numpy(pixels))
+
+    def _search(self, encoded: Any) -> Sequence[Described]:
+        captioner: Any = self.captioner
+        search = getattr(captioner, "caption_memory", captioner.caption_pixels)
         with self.stages.busy("search"):
-            found: Iterable[Described] = self.captioner.caption_memory(  # type: ignore[attr-defined]
-                memory, beam=config.beam, candidates=config.candidates
+            found: Sequence[Described] = search(
+                encoded, beam=self.config.beam, candidates=self.config.candidates
             )
         return found
 

@@ -1,7 +1,7 @@
 """What a run and its captioning processes say to each other: frames of JSON and Arrow, no pickle.
 
 A frame is two lengths, a JSON object and a body. The run says `start`, `caption` and `copies`;
-a process says `ready`, `find`, `step`, `progress`, `done` and `error`.
+a process says `ready`, `alive`, `find`, `step`, `progress`, `done` and `error`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
 
+ALIVE = 1.0
+"""Seconds between two words that a picture was read."""
+
 
 class Worker:
     """One captioner, and the run it works for."""
@@ -38,6 +42,7 @@ class Worker:
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._sending = threading.Lock()
+        self._said = 0.0
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
         self._paths: dict[str, str] = {}
@@ -67,6 +72,7 @@ class Worker:
             copies=self._ask,
             progress=self._progress,
             announce=self._announce,
+            alive=self._alive,
             threads=threads,
         )
         for done in units.run(self._next_task):
@@ -115,12 +121,17 @@ class Worker:
     def _progress(self, unit: str, members: int, failed: int) -> None:
         self._send("progress", {"unit": unit, "done": [members, failed]})
 
+    def _alive(self) -> None:
+        if time.monotonic() - self._said > ALIVE:
+            self._send("alive", {})
+
     def _announce(self, step: Step) -> None:
         self._send("step", {"step": list(step)})
 
     def _send(self, kind: str, head: dict[str, Any], body: bytes = b"") -> None:
         with self._sending:
             wire.send(self._outgoing, kind, head, body)
+            self._said = time.monotonic()
 
 
 def main() -> None:

@@ -107,7 +107,10 @@ class Predictor:
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
         """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size]."""
-        images = picture.normalise(pixels.to(self.device), self.transform)
+        waits = self.device.type != "cuda" or pixels.device.type != "cpu"
+        # From pinned memory the copy need not be waited for.
+        pixels = (pixels if waits else pixels.pin_memory()).to(self.device, non_blocking=not waits)
+        images = picture.normalise(pixels, self.transform)
         return self.model.features(images.to(self.dtype))
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -310,3 +311,44 @@ def test_workers_that_cannot_be_started_end_the_run(theatre: Theatre) -> None:
             theatre.next().dies()
         with pytest.raises(WorkerError, match="in a row died before they were ready"):
             following()
+
+
+def test_a_worker_that_hangs_is_ended_and_its_picture_left_out(theatre: Theatre) -> None:
+    with Fleet("scripted", theatre.connect, 1, hang_seconds=1.0) as fleet:
+        one, out = begin(theatre, fleet, 2)
+        following = in_background(out)
+        assert [one.gets(), one.gets()] == ["u0", "u1"]
+        for deaths in range(2):
+            again = theatre.next()
+            assert theatre.attempts.load("u0").deaths == deaths + 1
+            again.ready()
+            assert again.gets() == "u0"
+            again.say("step", step=["decode", 1, 5, "digest"])
+        last = theatre.next()
+        last.ready()
+        _, head = last.hears()
+        assert head["task"]["killers"] == [["1.jpg", 0, "decoder_hang", 5, "digest"]]
+        last.captions("u0")
+        last.captions(last.gets())
+        assert [following() for _ in range(3)] == ["u0", "u1", "end"]
+
+
+def test_a_worker_that_waits_for_an_answer_does_not_hang(theatre: Theatre) -> None:
+    with Fleet("scripted", theatre.connect, 2, hang_seconds=2.0) as fleet:
+        one, out = begin(theatre, fleet, 4)
+        following = in_background(out)
+        assert [one.gets(), one.gets()] == ["u0", "u1"]
+        two = theatre.next()
+        two.ready()
+        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        two.asks("u2")
+        for _ in range(25):
+            time.sleep(0.1)
+            one.say("alive")
+        assert not two.ended
+        one.captions("u0")
+        one.captions("u1")
+        assert two.answered()
+        two.done("u2")
+        two.captions("u3")
+        assert [following() for _ in range(5)][-1] == "end"

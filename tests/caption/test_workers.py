@@ -159,6 +159,19 @@ def test_a_run_that_stops_early_leaves_none_of_its_processes(
 
 
 @pytest.mark.slow
+def test_a_picture_whose_decoding_does_not_end_is_a_row(
+    photos: Path, tmp_path: Path, light: Light, picture: Callable[..., bytes], parts: Parts
+) -> None:
+    (photos / "04a.jpg").write_bytes(picture(50) + b"DEADLY")
+    loader = light("with_deadly_decoder", mark="DEADLY", by=[0])
+    for workers in (1, 2):
+        config = settings(workers).model_copy(update={"hang_seconds": 5.0})
+        report = caption(config, [photos], tmp_path / f"t{workers}", loader)
+        assert (report.captioned, report.failed["decoder_hang"]) == (40, 1)
+    assert parts(tmp_path / "t1") == parts(tmp_path / "t2")
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_killed_at_random_run_or_one_of_two_processes_or_both(
     photos: Path, tmp_path: Path, picture: Callable[..., bytes]

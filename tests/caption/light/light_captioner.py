@@ -61,7 +61,7 @@ def with_deadly_decoder(
 ) -> LightCaptioner:
     """Decoding a file that holds `mark` ends the process by a signal, or by `-by` as its exit code.
 
-    With a file `count`, by one of them after the other.
+    By 0: decoding it does not end. With a file `count`, by one of them after the other.
     """
     load = images.load
 
