@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 
-from flows.turns import take
+from flows.turns import take, turn
 from pipeline.errors import BusyError, CaptionmillError, StoppedError
 from pipeline.promote.audit import this_user
 
@@ -68,9 +68,14 @@ def run_file(work: Path, flow_run: object) -> Path:
     return work.absolute() / RUNS / f"{flow_run}.lock"
 
 
-def run_turn(work: Path, name: str) -> Path:
-    """What the runs hold, one after the other, that would be in each other's way."""
-    return work.absolute() / RUNS / f"{name}.turn"
+@contextlib.contextmanager
+def in_turn(work: Path, name: str, what: str) -> Iterator[None]:
+    """Runs of deployments that would be in each other's way wait here; a person's is told at once."""
+    if not is_unattended():
+        yield
+        return
+    with turn(work.absolute() / RUNS / f"{name}.turn", this_run(), what):
+        yield
 
 
 @contextlib.contextmanager
