@@ -58,6 +58,12 @@ def automations(webhook: UUID) -> list[AutomationCore]:
     run = f'"captionmill: " ~ {NAME} ~ " is " ~ ({STATE} | lower)'
     champion = "event.payload.champion"
     pool = f'"captionmill: work pool " ~ {NAME} ~ " has no worker online"'
+    at_once = {
+        "type": "event",
+        "posture": Posture.Reactive,
+        "threshold": 1,
+        "within": timedelta(0),
+    }
     watcher = "captionmill watch has not been heard of for ten minutes"
     missing = {
         "after": {WATCHING},
@@ -103,8 +109,9 @@ def automations(webhook: UUID) -> list[AutomationCore]:
             name=name,
             description=description,
             tags=[TAG],
-            trigger=EventTrigger.model_validate({"threshold": 1, **trigger}),
-            actions=[CallWebhook(block_document_id=webhook, payload=text)],
+            # Prefect's client leaves out of an update what is not spelt out, kinds too.
+            trigger=EventTrigger.model_validate({**at_once, **trigger}),
+            actions=[CallWebhook(type="call-webhook", block_document_id=webhook, payload=text)],
         )
         for name, description, trigger, text in told
     ]

@@ -85,5 +85,5 @@ def _refusal(url: str, status: int, error: Exception) -> str:
             f"the Prefect server at {url} refuses (HTTP {status}): set PREFECT_API_AUTH_STRING to the "
             "user:password that the server was started with (PREFECT_SERVER_API_AUTH_STRING)"
         )
-    first = str(error).splitlines()[0]
+    first = str(error).splitlines()[0][:300]
     return f"the Prefect server at {url} refuses: {first}"
