@@ -16,7 +16,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 
+from flows.run_log import lines_to_prefect
 from flows.turns import take, turn
+from pipeline import log_lines
 from pipeline.errors import BusyError, CaptionmillError, StoppedError
 from pipeline.promote.audit import this_user
 
@@ -83,8 +85,9 @@ def attended(work: Path) -> Iterator[None]:
     """Make a deployment's run one that `captionmill watch` resumes if its process dies.
 
     It holds its file until the process has ended, so that a run is alive until the server knows how
-    it went. Stopped by SIGTERM with a checkpoint written, it has crashed rather than failed.
+    it went; its stages' lines are in its logs on the server. Stopped by SIGTERM with a checkpoint written, it has crashed rather than failed.
     """
+    os.environ[log_lines.RUN] = str(runtime.flow_run.id)
     if not is_unattended():
         yield
         return
@@ -92,7 +95,8 @@ def attended(work: Path) -> Iterator[None]:
     if path not in _HELD:
         _HELD[path] = take(path, this_run(), "this run's former process")
     try:
-        yield
+        with lines_to_prefect():
+            yield
     except StoppedError as error:
         raise TerminationSignal(signal.SIGTERM) from error
 
