@@ -11,8 +11,7 @@ from prefect import flow, task
 from flows import direct
 from flows.gpus import hold_gpus
 from flows.parameters import ConfigFile, Overrides, Paths, PathText
-from flows.runs import STAGE, attended, run_name, run_turn, this_run
-from flows.turns import turn
+from flows.runs import STAGE, attended, in_turn, run_name
 from pipeline.config import Config, load_config
 from pipeline.records import TableReport
 from pipeline.remote import Location, location
@@ -58,7 +57,7 @@ def caption(
     """
     settings, root = load_config(config, overrides), Path(work)
     paths, target = [location(archive) for archive in archives], location(table)
-    waiting = run_turn(root, f"table-{fingerprint(str(target))}")
-    with attended(root), turn(waiting, this_run(), f"the table {table}"):
+    name = f"table-{fingerprint(str(target))}"
+    with attended(root), in_turn(root, name, f"the table {table}"):
         made = caption_archives(settings, root, paths, target, refresh, prune)
     return made.model_dump(mode="json")

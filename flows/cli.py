@@ -14,7 +14,19 @@ from typing import Any
 
 import click
 
-from flows import deploy, direct, doctor, explain, gc, import_hf, models, report, results, tables
+from flows import (
+    deploy,
+    direct,
+    doctor,
+    explain,
+    gc,
+    import_hf,
+    models,
+    report,
+    results,
+    tables,
+    watch,
+)
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import settings_options
 from pipeline import storage
@@ -335,4 +347,5 @@ for command in (tables.verify, tables.stale, tables.compact, tables.export):
     main.add_command(command)
 main.add_command(gc.gc)
 main.add_command(deploy.deploy)
+main.add_command(watch.watch)
 main.add_command(doctor.doctor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from flows import report
+from pipeline import log_lines
 from pipeline.errors import CaptionmillError, StoppedError
 from pipeline.masking import masked
 
@@ -62,25 +64,31 @@ class Commands(click.Group):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
         try:
+            log_lines.is_json()  # a wrong choice stops before any work
             return super().invoke(ctx)
         except StoppedError as stopped:
-            click.echo(report.escaped(str(stopped)), err=True)
+            complain(report.escaped(str(stopped)), "warning")
             ctx.exit(stopped.exit_code)
         except CaptionmillError as error:
-            click.echo(f"error: {report.escaped(str(error))}", err=True)
+            complain(f"error: {report.escaped(str(error))}")
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
             where = "the output" if error.filename is None else report.escaped(str(error.filename))
             hint = "; make room and run the same command again to go on"
-            click.echo(
-                f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}", err=True
-            )
+            complain(f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}")
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)
             ctx.exit(130)
+
+
+def complain(text: str, level: str = "error") -> None:
+    """How a command ends: a line of standard error, or an object with the others' fields."""
+    if os.environ.get(log_lines.FORMAT) == "json":
+        text = log_lines.as_json(log_lines.Line("command", text.removeprefix("error: "), level))
+    click.echo(text, err=True)
 
 
 def _traceback_without_secrets(

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from flows.options import settings_options
+from flows.orchestrator import quiet_prefect, server
 from pipeline.errors import ConfigError
 
 
@@ -57,9 +58,9 @@ def deploy(
       captionmill deploy
       captionmill deploy -c configs/flickr8k.yaml --archive photos --table captions --work work
     """
+    quiet_prefect()
     from flows.deployments import PREFECT_YAML, read_deployments, register, register_pool
     from flows.notifications import register_notifications
-    from flows.orchestrator import server
 
     directory = Path.cwd()
     url = webhook_url(webhook_file)

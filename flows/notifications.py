@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 BLOCK = "captionmill-webhook"
 PROMOTED = "captionmill.promoted"
-RESUMING = "Resuming"
+WATCHING = "captionmill.watching"
+RESTARTING = "Restarting"
 """The state of a run whose process died, until a worker takes it up again."""
 
 # `text` is what chat services show; the rest is for programs.
@@ -57,6 +58,20 @@ def automations(webhook: UUID) -> list[AutomationCore]:
     run = f'"captionmill: " ~ {NAME} ~ " is " ~ ({STATE} | lower)'
     champion = "event.payload.champion"
     pool = f'"captionmill: work pool " ~ {NAME} ~ " has no worker online"'
+    at_once = {
+        "type": "event",
+        "posture": Posture.Reactive,
+        "threshold": 1,
+        "within": timedelta(0),
+    }
+    watcher = "captionmill watch has not been heard of for ten minutes"
+    missing = {
+        "after": {WATCHING},
+        "expect": {WATCHING},
+        "for_each": {"prefect.resource.id"},
+        "posture": Posture.Proactive,
+        "within": timedelta(minutes=10),
+    }
     told: list[tuple[str, str, dict[str, Any], str]] = [
         (
             "captionmill: a run failed",
@@ -65,10 +80,10 @@ def automations(webhook: UUID) -> list[AutomationCore]:
             payload("failure", NAME, run, MESSAGE),
         ),
         (
-            "captionmill: a run is resumed",
+            "captionmill: a run is restarted",
             "A run's process died, and captionmill watch starts it again.",
-            of_runs(RESUMING),
-            payload("resumed", NAME, run, MESSAGE),
+            of_runs(RESTARTING),
+            payload("restart", NAME, run, MESSAGE),
         ),
         (
             "captionmill: new champion",
@@ -82,16 +97,21 @@ def automations(webhook: UUID) -> list[AutomationCore]:
             {"expect": {"prefect.work-pool.not-ready"}, "for_each": {"prefect.resource.id"}},
             payload("no-worker", NAME, pool, '""'),
         ),
+        (
+            "captionmill: nobody watches",
+            "captionmill watch is gone, so nobody restarts dead runs.",
+            missing,
+            payload("no-watch", '"captionmill watch"', f'"{watcher}"', '""'),
+        ),
     ]
     return [
         AutomationCore(
             name=name,
             description=description,
             tags=[TAG],
-            trigger=EventTrigger(
-                posture=Posture.Reactive, threshold=1, within=timedelta(0), **trigger
-            ),
-            actions=[CallWebhook(block_document_id=webhook, payload=text)],
+            # Prefect's client leaves out of an update what is not spelt out, kinds too.
+            trigger=EventTrigger.model_validate({**at_once, **trigger}),
+            actions=[CallWebhook(type="call-webhook", block_document_id=webhook, payload=text)],
         )
         for name, description, trigger, text in told
     ]

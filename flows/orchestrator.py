@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 10.0
 
 
+def quiet_prefect() -> None:
+    """Before prefect is imported: errors are told once, and by us."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
 @contextlib.contextmanager
 def server() -> Iterator[SyncPrefectClient]:
     """A client of the server that PREFECT_API_URL, or Prefect's profile, names.
@@ -24,7 +29,6 @@ def server() -> Iterator[SyncPrefectClient]:
         ServerError: it does not answer, wants a password, refuses, or is of another version; also
             when that happens inside the block.
     """
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors once, and from us
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
@@ -81,5 +85,5 @@ def _refusal(url: str, status: int, error: Exception) -> str:
             f"the Prefect server at {url} refuses (HTTP {status}): set PREFECT_API_AUTH_STRING to the "
             "user:password that the server was started with (PREFECT_SERVER_API_AUTH_STRING)"
         )
-    first = str(error).splitlines()[0]
+    first = str(error).splitlines()[0][:300]
     return f"the Prefect server at {url} refuses: {first}"

@@ -68,17 +68,20 @@ def wait_for_approval(decision: Decision, days: int) -> None:
         suspend_flow_run(timeout=days * 24 * 3600, key=f"approve-{decision.fingerprint}")
 
 
-@task(name="announce-champion", **REMOTE)
 def announce(work: Path, decision: Decision, deployments: list[str]) -> None:
-    """Tell of a new champion, once: an event for notifications, and the deployments that follow it.
-
-    The deployments' runs carry the decision as their idempotency key, so a repeated call, by a
-    resumed run or after a lost answer, makes no second one. The marker spares later runs that find
-    the same champion the question.
-    """
+    """Tell of a new champion once, from a deployment's run; later runs find the marker."""
     told = promotions(work) / decision.fingerprint / "announced.json"
-    if not decision.promoted or not is_unattended() or told.exists():
-        return
+    if decision.promoted and is_unattended() and not told.exists():
+        announce_champion(told, decision, deployments)
+
+
+@task(name="announce-champion", **REMOTE)
+def announce_champion(told: Path, decision: Decision, deployments: list[str]) -> None:
+    """An event for notifications, and a run of each deployment that follows a new champion.
+
+    The runs carry the decision as their idempotency key, so a repeated call, by a resumed run or
+    after a lost answer, makes no second one.
+    """
     champion = f"{decision.model}/{decision.version}"
     started = {}
     for name in deployments:

@@ -10,11 +10,10 @@ from prefect import flow, task
 from flows.direct import Chain, check_scoring
 from flows.parameters import Cause, ConfigFile, Days, Deployments, Overrides, Paths, PathText
 from flows.promote import announce, promote_captioner, publish_report, wait_for_approval
-from flows.runs import STAGE, attended, is_done, name_run, run_name, run_turn, this_run
+from flows.runs import STAGE, attended, in_turn, is_done, name_run, run_name
 from flows.score import score_captioner
 from flows.shard import shard_dataset
 from flows.train import train_captioner
-from flows.turns import turn
 from pipeline import train as training
 from pipeline.config import Config, load_config
 from pipeline.progress import say
@@ -76,7 +75,7 @@ def retrain(
     """
     settings, root = load_config(config, overrides), Path(work)
     looked_at = [Path(table) for table in tables or []]
-    with attended(root), turn(run_turn(root, "retrain"), this_run(), "the work directory"):
+    with attended(root), in_turn(root, "retrain", "the work directory"):
         chain = run_chain(settings, root, cause, looked_at)
         wait_for_approval(chain.decision, approval_days)
         announce(root, chain.decision, on_promotion or [])

@@ -16,7 +16,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 
-from flows.turns import take
+from flows.run_log import lines_to_prefect
+from flows.turns import take, turn
+from pipeline import log_lines
 from pipeline.errors import BusyError, CaptionmillError, StoppedError
 from pipeline.promote.audit import this_user
 
@@ -68,9 +70,14 @@ def run_file(work: Path, flow_run: object) -> Path:
     return work.absolute() / RUNS / f"{flow_run}.lock"
 
 
-def run_turn(work: Path, name: str) -> Path:
-    """What the runs hold, one after the other, that would be in each other's way."""
-    return work.absolute() / RUNS / f"{name}.turn"
+@contextlib.contextmanager
+def in_turn(work: Path, name: str, what: str) -> Iterator[None]:
+    """Runs of deployments that would be in each other's way wait here; a person's is told at once."""
+    if not is_unattended():
+        yield
+        return
+    with turn(work.absolute() / RUNS / f"{name}.turn", this_run(), what):
+        yield
 
 
 @contextlib.contextmanager
@@ -78,8 +85,9 @@ def attended(work: Path) -> Iterator[None]:
     """Make a deployment's run one that `captionmill watch` resumes if its process dies.
 
     It holds its file until the process has ended, so that a run is alive until the server knows how
-    it went. Stopped by SIGTERM with a checkpoint written, it has crashed rather than failed.
+    it went; its stages' lines are in its logs on the server. Stopped by SIGTERM with a checkpoint written, it has crashed rather than failed.
     """
+    os.environ[log_lines.RUN] = str(runtime.flow_run.id)
     if not is_unattended():
         yield
         return
@@ -87,7 +95,8 @@ def attended(work: Path) -> Iterator[None]:
     if path not in _HELD:
         _HELD[path] = take(path, this_run(), "this run's former process")
     try:
-        yield
+        with lines_to_prefect():
+            yield
     except StoppedError as error:
         raise TerminationSignal(signal.SIGTERM) from error
 

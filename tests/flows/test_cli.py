@@ -63,6 +63,7 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "export",
         "gc",
         "deploy",
+        "watch",
         "doctor",
     ]
     assert "..." not in output.split("Commands:")[1], "a summary is cut at 80 columns"
