@@ -154,6 +154,9 @@ def test_a_destroyed_stack_comes_back_and_its_champion_captions(
     for name in ("prefect", "mlflow"):
         second.stop(name)
     sh(second, commands("Restore"), BACKUP=backup)
+    servers = {**second.environment("mlflow"), **second.environment("prefect")}
+    url = servers["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    sh(second, commands("Migrate the databases"), PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
     second.start("prefect", "mlflow")
 
     assert runs(second) == {"a-run-to-be-kept"}
