@@ -48,7 +48,7 @@ def sh(stack: Stack, script: str, **variables: object) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
@@ -78,7 +78,7 @@ def captionmill(stack: Stack, *arguments: object) -> subprocess.CompletedProcess
         env=stack.client(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
@@ -113,7 +113,7 @@ def register(stack: Stack, directory: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"champion": 2, "previous": 1}
