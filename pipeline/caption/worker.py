@@ -30,6 +30,7 @@ from pipeline.caption.room import readers, room
 from pipeline.caption.tasks import Step, Task
 from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
+from pipeline.masking import masked
 from pipeline.remote import location
 
 ALIVE = 1.0
@@ -83,7 +84,7 @@ class Worker:
     def fail(self, error: BaseException) -> None:
         """Say that it ends, and why."""
         known = isinstance(error, errors.CaptionmillError)
-        text = str(error) if known else "".join(traceback.format_exception(error))
+        text = str(error) if known else masked("".join(traceback.format_exception(error)))
         self._send("error", {"type": type(error).__name__ if known else None, "text": text})
 
     def _listen(self) -> None:
