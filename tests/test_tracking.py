@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import ConfigError, ModelNotFoundError
 from pipeline.tracking import Tracker, runs, store
-from pipeline.tracking.registry import directory_fingerprint, local_path
+from pipeline.tracking.files import directory_fingerprint, local_path
 from pipeline.tracking.runs import flatten
 from pipeline.tracking.store import masked
 

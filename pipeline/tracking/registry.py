@@ -1,73 +1,24 @@
-"""Registered models: versions, aliases, and their files."""
+"""Registered models: versions, tags and aliases."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
-import shutil
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage
 from pipeline.errors import ModelNotFoundError
+from pipeline.tracking.files import Files, directory_fingerprint
 from pipeline.tracking.lease import SUFFIX, lease
-from pipeline.tracking.pyfunc import CAPTIONER, pyfunc_files
-from pipeline.tracking.runs import Runs
-from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, masked
+from pipeline.tracking.store import FINGERPRINT, masked
+from pipeline.tracking.version import CAPTIONER, ModelVersion
 
 PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """One version of a registered model."""
-
-    name: str
-    version: int
-    fingerprint: str
-    """Of the files it was registered with."""
-    tags: dict[str, str]
-    source: str
-    run_id: str
-    fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
-
-    @functools.cached_property
-    def root(self) -> Path:
-        """Its files on this machine; downloaded once if the store is elsewhere."""
-        return self.fetch(self)
-
-    @property
-    def directory(self) -> Path:
-        """The captioner among its files: below `root`, or `root` itself in older registries.
-
-        Raises:
-            ModelNotFoundError: its files are gone.
-        """
-        inner = self.root / CAPTIONER
-        if inner.is_dir():
-            return inner
-        if (self.root / "captioner.json").is_file():
-            return self.root
-        raise gone(self.ref, inner)
-
-    @property
-    def folder(self) -> str:
-        """Where its files lie among its run's artifacts."""
-        return f"{self.name}/{self.fingerprint}"
-
-    @property
-    def ref(self) -> str:
-        """NAME/version."""
-        return f"{self.name}/{self.version}"
-
-
-class Tracker(Runs):
+class Tracker(Files):
     """Runs and the model registry of one work directory, or of MLFLOW_TRACKING_URI."""
 
     def register(
@@ -91,11 +42,11 @@ class Tracker(Runs):
             if known.fingerprint == fingerprint:
                 path = self._files(known.source)
                 if path is not None and not (path / CAPTIONER).is_dir():
-                    self._store_files(known.run_id, directory, known.folder)
+                    self.store_files(known.run_id, directory, known.folder)
                 return known
         run_id = self._run_for(name, fingerprint, run_id)
         folder = f"{name}/{fingerprint}"
-        self._store_files(run_id, directory, folder)
+        self.store_files(run_id, directory, folder)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
         if name not in self._names():
             self.client.create_registered_model(name)
@@ -104,13 +55,6 @@ class Tracker(Runs):
             name, source, run_id, tags={**texts, FINGERPRINT: fingerprint}
         )
         return self._version(made)
-
-    def _store_files(self, run_id: str, directory: Path, folder: str) -> None:
-        """Copy a captioner, and what makes a pyfunc of it, to a run's artifacts."""
-        client = self.client  # without MLflow this is where it is told
-        with pyfunc_files(directory) as around:
-            client.log_artifacts(run_id, str(around), folder)
-        client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
 
     def would_register(self, name: str, directory: Path) -> ModelVersion:
         """The version that `register` would give, without registering anything."""
@@ -132,10 +76,6 @@ class Tracker(Runs):
             return run_id
         with self.run("register", f"{name}-{fingerprint}", fingerprint) as run:
             return str(run.run_id)
-
-    def attach(self, version: ModelVersion, file: Path, folder: str) -> None:
-        """Copy a file into `folder` of a version's files."""
-        self.client.log_artifact(version.run_id, str(file), f"{version.folder}/{folder}")
 
     def tag(self, version: ModelVersion, tags: Mapping[str, object]) -> None:
         """Set tags of a version."""
@@ -272,67 +212,5 @@ class Tracker(Runs):
             fetch=self._fetch,
         )
 
-    def _fetch(self, version: ModelVersion) -> Path:
-        local = self._files(version.source)
-        if local is not None:
-            if not local.is_dir():
-                raise gone(version.ref, local)
-            return local
-        target = self.work / "models" / version.name / str(version.version)
-        if not target.is_dir():
-            with storage.commit_directory(target) as new:
-                # MLflow puts the files into `new`, or into a folder of their name in there.
-                folder = Path(
-                    self.client.download_artifacts(version.run_id, version.folder, str(new))
-                )
-                inner = folder.relative_to(new).parts
-                if inner:
-                    for path in folder.iterdir():
-                        path.rename(new / path.name)
-                    shutil.rmtree(new / inner[0])
-        return target
-
-    def local_files(self, version: ModelVersion) -> Path | None:
-        """Where a version's files lie in this work directory, without fetching them."""
-        path = self._files(version.source)
-        return path if path is not None and path.is_dir() else None
-
-    def _files(self, source: str) -> Path | None:
-        """Where a version's files lie on this machine; none if the store is elsewhere.
-
-        MLflow keeps absolute addresses. In a work directory that was moved or copied the
-        files are those that came along with it.
-        """
-        path = local_path(source)
-        if path is not None and self.local and ARTIFACTS in path.parts:
-            below = path.parts[::-1].index(ARTIFACTS) + 1
-            here = self.work.joinpath(*path.parts[-below:])
-            return here if here.is_dir() else path
-        return path
-
     def _names(self) -> set[str]:
         return {model.name for model in self.client.search_registered_models(max_results=1000)}
-
-
-def gone(ref: str, place: Path) -> ModelNotFoundError:
-    """The error of a version without files."""
-    return ModelNotFoundError(
-        f"{ref} is registered, but its files are gone from {place}; "
-        "put them back, or train it again with `captionmill retrain`"
-    )
-
-
-def directory_fingerprint(directory: Path) -> str:
-    """Of the names and bytes of all files below `directory`."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return storage.fingerprint(
-        {path.relative_to(directory).as_posix(): storage.sha256_file(path) for path in files}
-    )
-
-
-def local_path(source: str) -> Path | None:
-    """The path that a `file:` URI or a plain path names; none for any other URI."""
-    parsed = urllib.parse.urlsplit(source)
-    if parsed.scheme == "file":
-        return Path(urllib.request.url2pathname(parsed.path))
-    return None if parsed.scheme else Path(source)
