@@ -142,22 +142,32 @@ def rollback(
 
 
 def resume_run(flow_run: str | None) -> None:
-    """Let the flow run that waits for this approval go on, where its server is at hand."""
-    if flow_run is None or not os.environ.get("PREFECT_API_URL"):
+    """Let the flow run that waits for this approval go on, where its server is at hand.
+
+    Raises:
+        ConfigError: the server does not answer; the approval stands.
+    """
+    if flow_run is None or not (address := os.environ.get("PREFECT_API_URL")):
         return
     from uuid import UUID
 
+    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    with get_client(sync_client=True) as client:
-        try:
+    try:
+        with get_client(sync_client=True) as client:
             waits = client.read_flow_run(UUID(flow_run)).state
-        except ObjectNotFound:
-            return  # Prefect's database was lost; the decision stands
-        if waits is not None and waits.is_paused():
-            client.resume_flow_run(UUID(flow_run))
-            click.echo(f"flow run {flow_run} goes on", err=True)
+            if waits is not None and waits.is_paused():
+                client.resume_flow_run(UUID(flow_run))
+                click.echo(f"flow run {flow_run} goes on", err=True)
+    except ObjectNotFound:
+        return  # Prefect's database was lost; the decision stands
+    except HTTPError as error:
+        raise ConfigError(
+            f"it is champion, but flow run {flow_run} was not resumed: Prefect at {address} does not "
+            f"answer ({type(error).__name__}); run the same command again, or resume it in Prefect's UI"
+        ) from None
 
 
 def about_versions(rows: list[VersionRow]) -> str:

@@ -9,8 +9,9 @@ from pipeline.errors import AliasMovedError, ConfigError
 from pipeline.progress import say
 from pipeline.promote import audit
 from pipeline.promote.audit import Entry
-from pipeline.promote.keep import attach_approval, decision_tags, read_decision
+from pipeline.promote.keep import attach_approval, decision_tags, evidence_of, read_decision
 from pipeline.promote.moves import Move, begin, finish_pending, new_id, promotions
+from pipeline.promote.rollback import require_whole
 from pipeline.promote.settle import crowned, numbers
 from pipeline.records import Decision
 from pipeline.tracking import ModelVersion, Tracker
@@ -41,6 +42,8 @@ def approve(
         ModelNotFoundError: there is no such version.
         ConfigError: it does not wait, and nobody overrules the gate; or `by` is empty.
         AliasMovedError: the champion is another than it was compared with.
+        WeightsError: the version's files are damaged.
+        DataError: its evidence is gone.
         BusyError: a promotion is going on.
     """
     if not by.strip():
@@ -59,6 +62,8 @@ def approve(
             attach_approval(tracker, found, decision, work)
             return decision
         _check(found, decision, aliases, overrule=overrule)
+        require_whole(found)
+        evidence_of(found)  # that of which the card is made again is there
         approved = decision.model_copy(
             update={
                 "promoted": True,

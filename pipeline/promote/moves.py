@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline import storage
 from pipeline.errors import AliasMovedError
@@ -76,15 +76,20 @@ def finish_pending(tracker: Tracker, name: str) -> None:
         move = Move.load(_pending(tracker.work, name))
     except FileNotFoundError:
         return
-    except (ValidationError, ValueError):
-        _pending(tracker.work, name).unlink()  # of another version of this program
+    except ValueError:
+        _drop(tracker, name, "another release wrote it down")
         return
     versions = {known.version for known in tracker.versions(name)}
     if not versions.issuperset(move.entry.after.values()):
-        _pending(tracker.work, name).unlink()  # of a registry that is gone
+        _drop(tracker, name, f"{name}/{move.entry.version} is not what the registry has now")
         return
     say("promote", f"finishing what was {move.entry.event}: {name}/{move.entry.version}")
     _carry_out(tracker, move)
+
+
+def _drop(tracker: Tracker, name: str, why: str) -> None:
+    say("promote", f"a move of {name}'s aliases that was begun is not finished: {why}")
+    _pending(tracker.work, name).unlink()
 
 
 def _carry_out(tracker: Tracker, move: Move) -> None:

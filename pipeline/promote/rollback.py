@@ -51,8 +51,9 @@ def rollback(
         who = by or audit.this_user()
         after = {**aliases, "champion": target.version}
         after.pop("previous", None)
-        if (earlier := _before(work, target)) not in (None, champion.version):
-            after["previous"] = earlier
+        earlier = tracker.find(name, _before(work, target))
+        if earlier is not None and earlier.version != champion.version:
+            after["previous"] = earlier.version
         if after.get("challenger") == target.version:
             del after["challenger"]
         time = audit.now()

@@ -1,4 +1,8 @@
-"""Files of registered versions: stored, attached, fetched, and where they lie on this machine."""
+"""Files of registered versions: stored, attached, fetched, and where they lie on this machine.
+
+WORK/models/NAME/VERSION             a version's files out of a store elsewhere, fetched once
+WORK/models/NAME/VERSION-evidence    its evidence, fetched when it is asked for: it changes
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from pipeline import storage
 from pipeline.tracking.pyfunc import pyfunc_files
 from pipeline.tracking.runs import Runs
 from pipeline.tracking.store import ARTIFACTS
-from pipeline.tracking.version import CAPTIONER, ModelVersion, gone
+from pipeline.tracking.version import CAPTIONER, EVIDENCE, ModelVersion, gone
 
 
 class Files(Runs):
@@ -28,30 +32,53 @@ class Files(Runs):
         """Copy a file into `folder` of a version's files."""
         self.client.log_artifact(version.run_id, str(file), f"{version.folder}/{folder}")
 
-    def _fetch(self, version: ModelVersion) -> Path:
+    def fetch(self, version: ModelVersion) -> Path:
+        """All files of a version on this machine.
+
+        Raises:
+            ModelNotFoundError: they are gone.
+        """
         local = self._files(version.source)
         if local is not None:
             if not local.is_dir():
                 raise gone(version.ref, local)
             return local
-        target = self.work / "models" / version.name / str(version.version)
+        target = self.cached_files(version)[0]
         if not target.is_dir():
-            with storage.commit_directory(target) as new:
-                # MLflow puts the files into `new`, or into a folder of their name in there.
-                folder = Path(
-                    self.client.download_artifacts(version.run_id, version.folder, str(new))
-                )
-                inner = folder.relative_to(new).parts
-                if inner:
-                    for path in folder.iterdir():
-                        path.rename(new / path.name)
-                    shutil.rmtree(new / inner[0])
+            self._download(version, version.folder, target)
         return target
 
-    def local_files(self, version: ModelVersion) -> Path | None:
-        """Where a version's files lie in this work directory, without fetching them."""
+    def fetch_evidence(self, version: ModelVersion) -> Path:
+        """The folder of a version's evidence on this machine, as it is now; there or not."""
+        local = self._files(version.source)
+        if local is not None:
+            return local / EVIDENCE
+        target = self.cached_files(version)[1]
+        names = self.client.list_artifacts(version.run_id, version.folder)
+        if any(Path(one.path).name == EVIDENCE for one in names):
+            self._download(version, f"{version.folder}/{EVIDENCE}", target)
+        return target
+
+    def _download(self, version: ModelVersion, folder: str, target: Path) -> None:
+        with storage.commit_directory(target) as new:
+            # MLflow puts the files into `new`, or into a folder of their name in there.
+            place = Path(self.client.download_artifacts(version.run_id, folder, str(new)))
+            inner = place.relative_to(new).parts
+            if inner:
+                for path in place.iterdir():
+                    path.rename(new / path.name)
+                shutil.rmtree(new / inner[0])
+
+    def cached_files(self, version: ModelVersion) -> tuple[Path, Path]:
+        """Where a version's files and its evidence are put that come from a store elsewhere."""
+        folder = self.work / "models" / version.name
+        return folder / str(version.version), folder / f"{version.version}-{EVIDENCE}"
+
+    def places(self, version: ModelVersion) -> list[Path]:
+        """The folders on this machine that hold files of a version; nothing is fetched."""
         path = self._files(version.source)
-        return path if path is not None and path.is_dir() else None
+        folders = [*self.cached_files(version), *([] if path is None else [path])]
+        return [folder for folder in folders if folder.is_dir()]
 
     def _files(self, source: str) -> Path | None:
         """Where a version's files lie on this machine; none if the store is elsewhere.

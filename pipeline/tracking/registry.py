@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelNotFoundError
 from pipeline.tracking.files import Files, directory_fingerprint
-from pipeline.tracking.lease import SUFFIX, lease
-from pipeline.tracking.store import FINGERPRINT, masked
-from pipeline.tracking.version import CAPTIONER, ModelVersion
+from pipeline.tracking.lease import SUFFIX, lease, registered_model
+from pipeline.tracking.store import FINGERPRINT
+from pipeline.tracking.version import CAPTIONER, EVIDENCE, ModelVersion
 
 PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -41,14 +41,14 @@ class Tracker(Files):
         for known in self.versions(name):
             if known.fingerprint == fingerprint:
                 path = self._files(known.source)
-                if path is not None and not (path / CAPTIONER).is_dir():
+                if path is not None and directory_fingerprint(path / CAPTIONER) != fingerprint:
                     self.store_files(known.run_id, directory, known.folder)
                 return known
         run_id = self._run_for(name, fingerprint, run_id)
         folder = f"{name}/{fingerprint}"
         self.store_files(run_id, directory, folder)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
-        if name not in self._names():
+        if self._model(name) is None:
             self.client.create_registered_model(name)
         texts = {key: str(value) for key, value in (tags or {}).items()}
         made = self.client.create_model_version(
@@ -69,6 +69,7 @@ class Tracker(Files):
             source=str(directory),
             run_id="",
             fetch=lambda _version: directory,
+            fetch_evidence=lambda _version: directory / EVIDENCE,
         )
 
     def _run_for(self, name: str, fingerprint: str, run_id: str | None) -> str:
@@ -94,13 +95,13 @@ class Tracker(Files):
         """All registered models."""
         if self.unused():
             return []
-        return sorted(name for name in self._names() if not name.endswith(SUFFIX))
+        found = _pages(self.client.search_registered_models)
+        return sorted(model.name for model in found if not model.name.endswith(SUFFIX))
 
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model itself, without our prefix; empty if there is none."""
-        if self.unused() or name not in self._names():
-            return {}
-        tags: dict[str, str] = self.client.get_registered_model(name).tags
+        model = self._model(name)
+        tags: dict[str, str] = {} if model is None else model.tags
         return {key.removeprefix(PREFIX): value for key, value in tags.items()}
 
     def tag_model(self, name: str, tags: Mapping[str, object]) -> None:
@@ -128,14 +129,8 @@ class Tracker(Files):
         """All versions of `name`, oldest first; none if nothing has that name."""
         if self.unused() or not NAME.fullmatch(name):
             return []
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                return sorted(map(self._version, found), key=lambda version: version.version)
+        found = _pages(self.client.search_model_versions, f"name = '{name}'")
+        return sorted(map(self._version, found), key=lambda version: version.version)
 
     def find(self, name: str, number: int | None) -> ModelVersion | None:
         """Version `number` of `name`; None where there is none, or no number."""
@@ -147,9 +142,8 @@ class Tracker(Files):
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias to version number; empty if nothing has that name."""
-        if self.unused() or name not in self._names():
-            return {}
-        aliases: dict[str, str] = self.client.get_registered_model(name).aliases
+        model = self._model(name)
+        aliases: dict[str, str] = {} if model is None else model.aliases
         return {alias: int(version) for alias, version in sorted(aliases.items())}
 
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
@@ -189,11 +183,11 @@ class Tracker(Files):
         retrain = "run `captionmill retrain -c FILE` with the same --work first"
         otherwise = "give --model another NAME@alias, NAME/version or a checkpoint directory"
         if not versions:
-            others = [] if self.unused() else sorted(self._names())
+            others = self.names()
             there = f"it has: {', '.join(others)}" if others else "it is empty"
             lack = "no champion yet: " if alias == "champion" else ""
             return (
-                f"{lack}no model {asked} in the registry {masked(self.uri)} ({there}); "
+                f"{lack}no model {asked} in the registry {self.address} ({there}); "
                 f"{retrain}, or {otherwise}"
             )
         pointing = ", ".join(f"{key} -> {value}" for key, value in aliases.items()) or "none"
@@ -209,8 +203,24 @@ class Tracker(Files):
             tags=dict(found.tags),
             source=str(found.source),
             run_id=str(found.run_id),
-            fetch=self._fetch,
+            fetch=self.fetch,
+            fetch_evidence=self.fetch_evidence,
         )
 
-    def _names(self) -> set[str]:
-        return {model.name for model in self.client.search_registered_models(max_results=1000)}
+    def _model(self, name: str) -> Any:
+        """MLflow's registered model; None where nothing has that name."""
+        if self.unused() or not NAME.fullmatch(name):
+            return None
+        return registered_model(self.client, name)
+
+
+def _pages(search: Callable[..., Any], *filters: str) -> list[Any]:
+    """Everything that one of MLflow's searches finds, which come page by page."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(*filters, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found

@@ -45,6 +45,11 @@ class Store:
         self.local = not given
         self.uri = given or f"sqlite:///{self.database}"
 
+    @property
+    def address(self) -> str:
+        """The store's address, without a password."""
+        return masked(self.uri)
+
     def unused(self) -> bool:
         """Whether nothing was ever stored here; answered without importing MLflow."""
         return self.local and not self.database.exists()
@@ -89,7 +94,7 @@ class Store:
             if "disk is full" in reason:
                 way_out = "make room and run the same command again to go on"
             raise ConfigError(
-                f"MLflow at {masked(self.uri)} cannot be used: {reason}; {way_out}"
+                f"MLflow at {self.address} cannot be used: {reason}; {way_out}"
             ) from error
 
     def _create(self) -> None:

@@ -11,6 +11,8 @@ from pipeline.errors import ModelNotFoundError
 
 CAPTIONER = "artifacts/captioner"
 """Where a captioner's own files lie among a version's."""
+EVIDENCE = "evidence"
+"""Where the files lie that its decision rested on."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,21 @@ class ModelVersion:
     source: str
     run_id: str
     fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
+    fetch_evidence: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
 
     @functools.cached_property
     def root(self) -> Path:
-        """Its files on this machine; downloaded once if the store is elsewhere."""
+        """Its files on this machine; downloaded once if the store is elsewhere.
+
+        Raises:
+            ModelNotFoundError: its files are gone.
+        """
         return self.fetch(self)
+
+    @functools.cached_property
+    def evidence(self) -> Path:
+        """The folder of what its decision rested on, there or not; of a store elsewhere a copy."""
+        return self.fetch_evidence(self)
 
     @property
     def directory(self) -> Path:

@@ -21,11 +21,13 @@ def test_a_better_candidate_waits_until_a_person_lets_it_through(
     decided(work, shard_set, "a", 0.5)
     waiting = decided(work, shard_set, "b", 0.9, ASKING)
     assert (waiting.promoted, waiting.waiting) == (False, True)
-    assert "waits for `captionmill approve captioner/2 --by NAME`" in waiting.reason
+    assert waiting.reason.startswith("captioner/2 may become champion: CIDEr ")
+    assert waiting.sentence.endswith("; it waits for `captionmill approve captioner/2 --by NAME`")
     tracker = Tracker(work)
     assert tracker.aliases("captioner") == {"challenger": 2, "champion": 1}
     approved = approve(work, "captioner", alias="challenger", by="ann", reason="I looked")
     assert (approved.promoted, approved.approved_by) == (True, "ann")
+    assert approved.sentence == approved.reason == waiting.reason
     assert tracker.aliases("captioner") == {"champion": 2, "previous": 1}
     version = tracker.versions("captioner")[1]
     assert read_decision(version) == approved
