@@ -73,6 +73,15 @@ class Commands(click.Group):
                 f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}", err=True
             )
             ctx.exit(2)
+        except Exception as error:
+            if "mlflow" not in sys.modules:
+                raise
+            from pipeline.tracking.store import went_away
+
+            if (lost := went_away(error)) is None:
+                raise
+            click.echo(f"error: {report.escaped(str(lost))}", err=True)
+            ctx.exit(lost.exit_code)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)
             ctx.exit(130)

@@ -6,6 +6,7 @@ A version counts as ours where it carries our fingerprint: a registry may be sha
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from pipeline import storage
 from pipeline.errors import ConfigError, DataError, ShardError, TableError
 from pipeline.records import Checkpoint, Decision, EvaluationSet, ScoreCard, ShardSet
+from pipeline.remote import Location
 from pipeline.shard_tars import read_manifest
 from pipeline.tracking import ModelVersion, Tracker
 
@@ -29,9 +31,10 @@ class Needed:
     idle: list[tuple[ModelVersion, list[Path]]] = field(default_factory=list)
     """Versions that nothing points at, and the folders here that hold files of theirs."""
     tables: list[Path] = field(default_factory=list)
+    """Those on local disk."""
 
 
-def needed(work: Path, tables: list[Path]) -> Needed:
+def needed(work: Path, tables: Sequence[Location]) -> Needed:
     """Everything that an alias, a pinned evaluation set or a table needs.
 
     Raises:
@@ -43,8 +46,8 @@ def needed(work: Path, tables: list[Path]) -> Needed:
         if not (table / "_table.json").is_file():
             raise TableError(f"{table} is not a caption table: it has no _table.json")
     known = sorted(path.parent for path in work.glob("captions/*/_table.json"))
-    found = Needed(tables=[*known, *tables])
-    by_tables = {ref for table in found.tables for ref in _models(table)}
+    found = Needed(tables=[*known, *(table for table in tables if isinstance(table, Path))])
+    by_tables = {ref for table in (*known, *tables) for ref in _models(table)}
     tracker = Tracker(work)
     names = tracker.names()
     if strangers := sorted(_promoted(work).difference(names)):
@@ -89,10 +92,10 @@ def _evaluation_set(name: str, pinned: str) -> EvaluationSet:
         ) from None
 
 
-def _models(table: Path) -> set[str]:
+def _models(table: Location) -> set[str]:
     """NAME/version of every captioner that made rows of a table."""
     refs = set()
-    for path in [table / "_table.json", *table.glob("_recipes/*.json")]:
+    for path in [table / "_table.json", *storage.matching(table / "_recipes", "*.json")]:
         try:
             model = storage.read_json(path).get("model")
         except (OSError, ValueError, AttributeError):

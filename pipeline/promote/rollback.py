@@ -97,7 +97,11 @@ def require_whole(version: ModelVersion) -> None:
     """Raise WeightsError unless the version's files are those that were registered.
 
     Without torch: going back must not wait for it.
+
+    Raises:
+        ModelNotFoundError: they are gone.
     """
+    way_out = "take another version, or train it again"
     directory = version.directory
     path = directory / "model.safetensors"
     try:
@@ -105,13 +109,10 @@ def require_whole(version: ModelVersion) -> None:
         found = storage.sha256_file(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{version.ref} cannot be gone back to: {directory} is incomplete ({error}); name another "
-            "version with --to"
+            f"{version.ref} cannot become champion: {directory} is incomplete ({error}); {way_out}"
         ) from None
     if found != wanted:
-        raise WeightsError(
-            f"{version.ref} cannot be gone back to: {path} is damaged; name another version with --to"
-        )
+        raise WeightsError(f"{version.ref} cannot become champion: {path} is damaged; {way_out}")
 
 
 def _before(work: Path, target: ModelVersion) -> int | None:

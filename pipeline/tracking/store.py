@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError
 ARTIFACTS = "mlflow-artifacts"
 FINGERPRINT = "captionmill.fingerprint"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+MAKE_ROOM = "make room and run the same command again to go on"
 INSTALL = "pip install 'mlflow>=3.13,<4'"
 
 # What MLflow would otherwise send, draw or say; a user's own settings win.
@@ -82,9 +83,7 @@ class Store:
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
-            # SQLAlchemy may put a hint to programmers before what the database said.
-            lines = str(error).splitlines()
-            reason = next((line for line in lines if not line.startswith("(raised as")), lines[0])
+            reason = _reason(error)
             way_out = (
                 f"put a sound {self.database.name} in its place, or move it away: the stages' own "
                 "work stays, and `captionmill retrain` registers it again"
@@ -92,7 +91,7 @@ class Store:
                 else "start it, or unset MLFLOW_TRACKING_URI to keep everything in the work directory"
             )
             if "disk is full" in reason:
-                way_out = "make room and run the same command again to go on"
+                way_out = MAKE_ROOM
             raise ConfigError(
                 f"MLflow at {self.address} cannot be used: {reason}; {way_out}"
             ) from error
@@ -124,7 +123,7 @@ class Store:
         try:
             self.client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code != MISSING:
                 raise
             return False
         return True
@@ -154,6 +153,31 @@ class Store:
             self.client.log_batch(run_id, params=batch[first : first + 100])
 
 
+def _reason(error: Exception) -> str:
+    """What MLflow or its database said, without SQLAlchemy's hint to programmers before it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line for line in lines if not line.startswith("(raised as")), lines[0])
+
+
+def went_away(error: Exception) -> ConfigError | None:
+    """The error for people where the store stopped answering amid the work; None for any other.
+
+    It comes as MLflow's own exception, so that a flow's task tries again before a person is asked.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    lost = isinstance(error, MlflowException) and error.error_code in AWAY - {MISSING}
+    if not lost and not isinstance(error, SQLAlchemyError):
+        return None
+    reason = _reason(error)
+    full = "disk is full" in reason
+    return ConfigError(
+        f"MLflow stopped answering amid the work: {masked(reason)}; "
+        + (MAKE_ROOM if full else "once it is back, run the same command again to go on")
+    )
+
+
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
     """For the first contact: a wrong address is told in seconds, not after MLflow's four minutes."""
@@ -172,6 +196,7 @@ class Answer:
     given = True
 
 
+MISSING = "RESOURCE_DOES_NOT_EXIST"
 # MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR. A run
 # that is not there any more was in a database that another took the place of.
 AWAY = {
@@ -179,7 +204,7 @@ AWAY = {
     "TEMPORARILY_UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_DOES_NOT_EXIST",
+    MISSING,
 }
 
 

@@ -117,7 +117,7 @@ def test_a_damaged_version_is_not_gone_back_to(work: Path, shard_set: ShardSet) 
     decided(work, shard_set, "b", 0.9)
     first = Tracker(work).versions("captioner")[0]
     (first.directory / "model.safetensors").write_bytes(b"rot")
-    with pytest.raises(WeightsError, match=r"captioner/1 cannot be gone back to: .* damaged"):
+    with pytest.raises(WeightsError, match=r"captioner/1 cannot become champion: .* damaged"):
         rollback(work, "captioner", by="ann", reason="why not")
     assert Tracker(work).aliases("captioner")["champion"] == 2
 
