@@ -16,7 +16,7 @@ import click
 
 from flows import direct, explain, gc, import_hf, models, report, results, tables
 from flows.command_group import EXIT_CODES, Commands
-from flows.options import settings_options
+from flows.options import said, settings_options
 from pipeline import storage
 from pipeline.config import load_config
 from pipeline.records import TableReport
@@ -163,7 +163,7 @@ for command in (results.score_captions, results.compare, results.document_freque
 @click.option(
     "--require-approval", is_flag=True, help="Wait for `captionmill approve` before it captions."
 )
-@click.option("--cause", default="", metavar="TEXT", help="Why; kept in the audit log.")
+@click.option("--cause", default="", type=said, metavar="TEXT", help="Why; kept in the audit log.")
 @settings_options
 def promote(
     dry_run: bool,
@@ -199,7 +199,9 @@ for command in (models.models, models.approve, models.rollback):
 
 
 @main.command()
-@click.option("--cause", default="", metavar="TEXT", help="Who or what asks; in the run's name.")
+@click.option(
+    "--cause", default="", type=said, metavar="TEXT", help="Who or what asks; in the run's name."
+)
 @click.option(
     "--table",
     "tables",

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from flows import report
-from flows.options import work_option
+from flows.options import said, work_option
 from pipeline.errors import ConfigError
 from pipeline.promote.audit import Entry
 from pipeline.promote.listing import (
@@ -73,8 +73,8 @@ def show(ref: str, as_json: bool, work: Path) -> None:
 
 @click.command()
 @click.argument("ref", metavar="REF")
-@click.option("--by", required=True, metavar="NAME", help="Who lets it through.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the name.")
+@click.option("--by", required=True, type=said, metavar="NAME", help="Who lets it through.")
+@click.option("--reason", default="", type=said, metavar="TEXT", help="Why; kept with the name.")
 @click.option(
     "--overrule", is_flag=True, help="Also a version that the gate refused or that was taken back."
 )
@@ -102,8 +102,10 @@ def approve(ref: str, by: str, reason: str, overrule: bool, work: Path) -> None:
 
 
 @click.command()
-@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit log.")
-@click.option("--by", metavar="NAME", help="Who asks.  [default: this user]")
+@click.option(
+    "--reason", required=True, type=said, metavar="TEXT", help="Why; kept in the audit log."
+)
+@click.option("--by", type=said, metavar="NAME", help="Who asks.  [default: this user]")
 @click.option("--to", metavar="N", type=click.IntRange(1), help="Another version than `previous`.")
 @click.option(
     "--table",

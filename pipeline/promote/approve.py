@@ -9,7 +9,14 @@ from pipeline.errors import AliasMovedError, ConfigError
 from pipeline.progress import say
 from pipeline.promote import audit
 from pipeline.promote.audit import Entry
-from pipeline.promote.keep import attach_approval, decision_tags, evidence_of, read_decision
+from pipeline.promote.keep import (
+    ROLLED_BACK,
+    attach_approval,
+    decision_tags,
+    evidence_of,
+    read_decision,
+    taken_back,
+)
 from pipeline.promote.moves import Move, begin, finish_pending, new_id, promotions
 from pipeline.promote.rollback import require_whole
 from pipeline.promote.settle import crowned, numbers
@@ -88,8 +95,8 @@ def approve(
             before=aliases,
             after=crowned(found.version, aliases),
         )
-        tags = {**decision_tags(approved), "rolled_back": ""}
-        begin(tracker, Move(entry=entry, decision=approved, tags=tags))
+        tags = {**decision_tags(approved), ROLLED_BACK: ""}
+        begin(tracker, Move(entry=entry, decision=approved, tags={found.version: tags}))
         attach_approval(tracker, found, approved, work)
     say("promote", f"{found.ref} is champion, approved by {by}")
     return approved
@@ -102,7 +109,7 @@ def _check(
         return
     if not decision.waiting:
         state = "refused"
-        if back := found.tags.get("captionmill.rolled_back"):
+        if back := taken_back(found):
             state = f"rolled back ({back})"
         elif decision.promoted:
             state = "promoted before, and the champion was moved since"

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.promote import gate
 from pipeline.promote.case import Case
 from pipeline.promote.evaluation_set import overlap
-from pipeline.promote.keep import decision_of, read_decision
+from pipeline.promote.keep import decision_of, read_decision, taken_back
 from pipeline.promote.measure import measure
 from pipeline.records import Decision, EvaluationSet, Guard
 from pipeline.tracking import ModelVersion
@@ -154,7 +154,7 @@ def _same_signature(case: Case, champion: ModelVersion, evaluator: Evaluator) ->
 
 def _rolled_back(candidate: ModelVersion) -> list[Guard]:
     """A version that a person took back stays away until a person approves it."""
-    why = candidate.tags.get("captionmill.rolled_back", "")
+    why = taken_back(candidate)
     if not why:
         return []
     sentence = f"it was rolled back: {why}; `captionmill approve {candidate.ref}` overrules that"

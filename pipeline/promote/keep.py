@@ -18,6 +18,9 @@ from pipeline.promote.report import decision_markdown, model_card
 from pipeline.records import Checkpoint, Decision, Guard, ScoreCard, ShardSet
 from pipeline.tracking import ModelVersion, Tracker
 
+ROLLED_BACK = "rolled_back"
+"""The tag of a version that a person took back."""
+
 
 def decision_of(
     base: dict[str, Any], settings: PromoteConfig, verdict: Verdict, guards: Sequence[Guard]
@@ -42,6 +45,11 @@ def read_decision(version: ModelVersion) -> Decision | None:
         return Decision.model_validate_json(version.tags.get("captionmill.decision", ""))
     except ValidationError:
         return None
+
+
+def taken_back(version: ModelVersion) -> str:
+    """When, by whom and why a version was rolled back; empty where it was not, or is let in again."""
+    return version.tags.get(f"captionmill.{ROLLED_BACK}", "")
 
 
 def stored_decision(

@@ -10,7 +10,7 @@ from pydantic import Field
 from pipeline import storage
 from pipeline.errors import DataError, ModelNotFoundError
 from pipeline.promote.audit import Entry, read
-from pipeline.promote.keep import evidence_of, read_decision
+from pipeline.promote.keep import evidence_of, read_decision, taken_back
 from pipeline.promote.moves import audit_log
 from pipeline.promote.report import verdict
 from pipeline.records import Decision, Record
@@ -120,7 +120,7 @@ def _provenance(found: ModelVersion) -> dict[str, Any] | None:
 
 def _row(version: ModelVersion, aliases: dict[str, int]) -> VersionRow:
     decision = read_decision(version)
-    back = version.tags.get("captionmill.rolled_back")
+    back = taken_back(version)
     state = "undecided" if decision is None else verdict(decision)
     reason = "" if decision is None else decision.reason
     return VersionRow(

@@ -181,7 +181,7 @@ class Tracker(Files):
     ) -> str:
         asked = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
         retrain = "run `captionmill retrain -c FILE` with the same --work first"
-        otherwise = "give --model another NAME@alias, NAME/version or a checkpoint directory"
+        otherwise = "name another, by NAME@alias, NAME/version or a captioner's directory"
         if not versions:
             others = self.names()
             there = f"it has: {', '.join(others)}" if others else "it is empty"

@@ -8,6 +8,7 @@ from small_registry import decided, settings
 from pipeline.errors import AliasMovedError, ConfigError, ModelNotFoundError, WeightsError
 from pipeline.promote import approve, audit, rollback
 from pipeline.promote.keep import read_decision
+from pipeline.promote.listing import list_versions
 from pipeline.promote.moves import audit_log
 from pipeline.records import ShardSet
 from pipeline.tracking import Tracker
@@ -95,6 +96,9 @@ def test_rollback_returns_to_the_champion_before(work: Path, shard_set: ShardSet
         rollback(work, "captioner", by="ann", reason="no more")
     rollback(work, "captioner", by="ann", reason="the middle one", to=2)
     assert tracker.aliases("captioner")["champion"] == 2
+    # Who is back is not taken back any more.
+    states = {row.version: row.decision for row in list_versions(work, "captioner")}
+    assert states == {1: "rolled back", 2: "promoted", 3: "rolled back"}
 
 
 def test_what_was_rolled_back_stays_away_until_a_person_says_otherwise(
