@@ -97,6 +97,15 @@ def test_files_that_are_gone_are_an_error_and_are_put_back_by_registering(
     assert (again.directory / "weights").read_bytes() == b"1234"
 
 
+def test_files_that_were_put_back_by_half_are_put_back_whole(work: Path, model: Path) -> None:
+    tracker = Tracker(work)
+    version = tracker.register("captioner", model, None)
+    (version.directory / "weights").write_bytes(b"12")  # killed amid the copy
+    again = Tracker(work).register("captioner", model, None)
+    assert again.version == 1
+    assert (again.directory / "weights").read_bytes() == b"1234"
+
+
 def test_a_kill_while_the_database_is_made_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

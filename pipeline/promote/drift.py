@@ -144,7 +144,8 @@ def _sample(table: Path, champion: ModelVersion, number: int) -> tuple[list[str]
             columns=["caption", "score"], filter=made_by & (ds.field("status") == "captioned")
         )
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(f"{table} cannot be read: {error}; see `captionmill verify`") from None
+        reason = str(error).splitlines()[0]
+        raise TableError(f"{table} cannot be read: {reason}; see `captionmill verify`") from None
     step = max(1, len(rows) // number)
     places = pa.array(range(0, len(rows), step), pa.int64())[:number]
     rows = rows.take(places)

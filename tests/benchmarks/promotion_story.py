@@ -1,7 +1,7 @@
 """A promotion's story on real photos, as Markdown: better, a copy, shuffled captions, a rollback.
 
     python tests/benchmarks/promotion_story.py -c configs/flickr8k_gpt.yaml --work WORK \
-        [--set a.b=value ...] [--first-epochs 1] [--shuffled-epochs 3] > story.md
+        [--set a.b=value ...] [--first-epochs 2] [--shuffled-epochs 3] > story.md
 
 1. a first champion, trained for few epochs; 2. a candidate trained for all of them, to be promoted; 3. the
 same again, where nothing is new; 4. a copy of that champion under another provenance, to be refused for lack
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("-c", "--config", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    parser.add_argument("--first-epochs", type=int, default=1)
+    parser.add_argument("--first-epochs", type=int, default=2)
     parser.add_argument("--shuffled-epochs", type=int, default=3)
     given = parser.parse_args()
     began = time.monotonic()
@@ -147,6 +147,8 @@ def main() -> None:
     story.retrain(given.config, "the-first", f"train.epochs={given.first_epochs}")
     print("**A better candidate: the whole training.**\n")
     story.retrain(given.config, "more-epochs")
+    if story.versions()[-1].aliases != ["champion"]:
+        sys.exit(f"not promoted, as it should be: {story.versions()[-1].reason}")
     print("**The same again: nothing is new.**\n")
     story.retrain(given.config, "schedule")
     print("**A copy of the champion.**\n")

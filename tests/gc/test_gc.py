@@ -14,6 +14,7 @@ from pipeline.errors import BusyError, ConfigError, DataError, TableError
 from pipeline.gc import collect
 from pipeline.promote import judging, rollback
 from pipeline.records import ShardSet
+from pipeline.remote import RemotePath
 from pipeline.shard_tars import read_manifest, read_part
 from pipeline.shards import ShardReader
 from pipeline.tracking import Tracker
@@ -104,6 +105,22 @@ def test_models_that_made_a_table_stay(work: Path, shard_set: ShardSet, tmp_path
         assert "files of captioner/1" not in kinds
     with pytest.raises(TableError, match="is not a caption table"):
         collect(work, tables=[tmp_path])
+
+
+def test_models_that_made_a_table_on_object_storage_stay(
+    work: Path, shard_set: ShardSet, bucket: RemotePath
+) -> None:
+    for name, right in (("a", 0.2), ("b", 0.5), ("c", 0.9)):
+        decided(work, shard_set, fingerprint(name), right)
+    table = bucket / "captions"
+    storage.commit_json(table / "_table.json", {})
+    storage.commit_json(table / "_recipes/r.json", {"model": {"name": "captioner", "version": "1"}})
+    age(work, 1000.0)
+    assert "files of captioner/1" in {item.kind for item in collect(work).items}
+    kinds = {item.kind for item in collect(work, tables=[table]).items}
+    assert "files of captioner/1" not in kinds
+    with pytest.raises(TableError, match=r"s3://.*/nowhere is not a caption table"):
+        collect(work, tables=[bucket / "nowhere"])
 
 
 def test_old_parts_of_a_refreshed_table_go_once_it_is_whole(work: Path) -> None:
