@@ -9,10 +9,13 @@ from typing import Any
 from prefect import flow, task
 
 from flows import direct
-from flows.runs import STAGE, run_name
+from flows.gpus import hold_gpus
+from flows.parameters import ConfigFile, Overrides, Paths, PathText
+from flows.runs import STAGE, attended, in_turn, run_name
 from pipeline.config import Config, load_config
 from pipeline.records import TableReport
 from pipeline.remote import Location, location
+from pipeline.storage import fingerprint
 
 
 @task(name="caption-archives", **STAGE)
@@ -25,25 +28,36 @@ def caption_archives(
     prune: bool = False,
 ) -> TableReport:
     """Run the stage; units that an earlier run finished are not done again."""
-    return direct.caption_archives(settings, work, archives, table, refresh=refresh, prune=prune)
+    with hold_gpus(settings, work):
+        return direct.caption_archives(
+            settings, work, archives, table, refresh=refresh, prune=prune
+        )
 
 
 @flow(name="caption", flow_run_name=run_name, persist_result=False)
 def caption(
-    archives: list[str],
-    table: str,
-    config: str | None = None,
-    overrides: list[str] | None = None,
-    work: str = "captionmill-work",
+    archives: Paths,
+    table: PathText,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    work: PathText = "captionmill-work",
     refresh: bool = False,
     prune: bool = False,
 ) -> dict[str, Any]:
-    """Caption `archives` into `table` with the settings of a YAML `config`; the TableReport.
+    """Caption archives of pictures into a table; the TableReport.
 
-    `refresh` captions anew what another model or other settings captioned; `prune` removes the
-    rows of pictures that the archives no longer hold, instead of marking them.
+    Args:
+        archives: Folders, tars, zips, Parquet files or lists of pictures; paths or s3:// addresses.
+        table: The table's directory or s3:// prefix; new, or of an earlier run.
+        config: A YAML file of settings, read where the worker runs; none: the defaults.
+        overrides: Settings to change, each as a.b=value.
+        work: The work directory, which all output goes to.
+        refresh: Caption anew what another model or other settings captioned.
+        prune: Remove the rows of pictures that the archives no longer hold, instead of marking them.
     """
-    settings = load_config(config, overrides)
-    paths = [location(archive) for archive in archives]
-    made = caption_archives(settings, Path(work), paths, location(table), refresh, prune)
+    settings, root = load_config(config, overrides), Path(work)
+    paths, target = [location(archive) for archive in archives], location(table)
+    name = f"table-{fingerprint(str(target))}"
+    with attended(root), in_turn(root, name, f"the table {table}"):
+        made = caption_archives(settings, root, paths, target, refresh, prune)
     return made.model_dump(mode="json")

@@ -14,7 +14,19 @@ from typing import Any
 
 import click
 
-from flows import direct, explain, gc, import_hf, models, report, results, tables
+from flows import (
+    deploy,
+    direct,
+    doctor,
+    explain,
+    gc,
+    import_hf,
+    models,
+    report,
+    results,
+    tables,
+    watch,
+)
 from flows.command_group import EXIT_CODES, Commands
 from flows.options import said, settings_options
 from pipeline import storage
@@ -268,6 +280,11 @@ main.add_command(import_hf.import_hf)
     help="Remove the rows of pictures that the archives no longer hold, instead of marking them.",
 )
 @click.option(
+    "--prune-all",
+    is_flag=True,
+    help="As --prune, also where that is most of an archive's rows, or all of them.",
+)
+@click.option(
     "--break-lock",
     is_flag=True,
     help="Free a table on object storage whose run was killed on another machine.",
@@ -280,6 +297,7 @@ def caption(
     refresh: bool,
     rollback: bool,
     prune: bool,
+    prune_all: bool,
     break_lock: bool,
     config: str | None,
     overrides: tuple[str, ...],
@@ -302,7 +320,7 @@ def caption(
     if break_lock:
         storage.break_lock(table)
     if rollback:
-        if archives or model or refresh or prune:
+        if archives or model or refresh or prune or prune_all:
             raise click.UsageError("--rollback takes --table alone: it captions nothing")
         from pipeline.caption import rollback as stage
 
@@ -313,7 +331,13 @@ def caption(
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
     settings = load_config(config, [*overrides, *chosen])
     made = direct.caption_archives(
-        settings, work, list(archives), table, refresh=refresh, prune=prune
+        settings,
+        work,
+        list(archives),
+        table,
+        refresh=refresh,
+        prune=prune,
+        prune_all=prune_all,
     )
     click.echo(report.about_table(made))
 
@@ -324,3 +348,6 @@ main.add_command(explain.explain)
 for command in (tables.verify, tables.stale, tables.compact, tables.export):
     main.add_command(command)
 main.add_command(gc.gc)
+main.add_command(deploy.deploy)
+main.add_command(watch.watch)
+main.add_command(doctor.doctor)

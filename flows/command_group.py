@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+import traceback
 import warnings
+from types import TracebackType
 from typing import Any
 
 import click
 
 from flows import report
+from pipeline import log_lines
 from pipeline.errors import CaptionmillError, StoppedError
+from pipeline.masking import masked
 
 EXIT_CODES = """\b
 Exit codes:
@@ -22,6 +27,7 @@ Exit codes:
   5    a caption table that is not ours, or fails verification
   6    another run is writing the same directory
   7    object storage that cannot be reached, or refuses
+  8    a Prefect server that cannot be reached, or refuses
   130  interrupted from the keyboard; run the same command again to go on
   143  stopped by SIGTERM with a checkpoint written; run the same command again to go on
 """
@@ -54,34 +60,39 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors that a user can mend become a line, not a traceback."""
+        sys.excepthook = _traceback_without_secrets
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries' deprecations are ours to follow
         try:
+            log_lines.is_json()  # a wrong choice stops before any work
             return super().invoke(ctx)
         except StoppedError as stopped:
-            click.echo(report.escaped(str(stopped)), err=True)
+            complain(report.escaped(str(stopped)), "warning")
             ctx.exit(stopped.exit_code)
         except CaptionmillError as error:
-            click.echo(f"error: {report.escaped(str(error))}", err=True)
+            complain(f"error: {report.escaped(str(error))}")
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
             where = "the output" if error.filename is None else report.escaped(str(error.filename))
             hint = "; make room and run the same command again to go on"
-            click.echo(
-                f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}", err=True
-            )
+            complain(f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}")
             ctx.exit(2)
-        except Exception as error:
-            if "mlflow" not in sys.modules:
-                raise
-            from pipeline.tracking.store import went_away
-
-            if (lost := went_away(error)) is None:
-                raise
-            click.echo(f"error: {report.escaped(str(lost))}", err=True)
-            ctx.exit(lost.exit_code)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; run the same command again to go on", err=True)
             ctx.exit(130)
+
+
+def complain(text: str, level: str = "error") -> None:
+    """How a command ends: a line of standard error, or an object with the others' fields."""
+    if os.environ.get(log_lines.FORMAT) == "json":
+        text = log_lines.as_json(log_lines.Line("command", text.removeprefix("error: "), level))
+    click.echo(text, err=True)
+
+
+def _traceback_without_secrets(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What a bug prints: libraries quote the addresses they failed at, password and all."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))

@@ -124,6 +124,7 @@ def caption_archives(
     *,
     refresh: bool = False,
     prune: bool = False,
+    prune_all: bool = False,
 ) -> TableReport:
     """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
@@ -137,9 +138,17 @@ def caption_archives(
         from pipeline.models.saved import model_fingerprint
 
         fingerprint = model_fingerprint(Path(loader.arguments["directory"]))
-        identity = storage.fingerprint([fingerprint, settings.caption.model_dump()])
+        identity = storage.fingerprint([fingerprint, settings.caption.content()])
         table = work / "captions" / f"{loader.arguments['ref'].replace('/', '-')}-{identity}"
-    return stage.caption(settings.caption, archives, table, loader, refresh=refresh, prune=prune)
+    return stage.caption(
+        settings.caption,
+        archives,
+        table,
+        loader,
+        refresh=refresh,
+        prune=prune,
+        prune_all=prune_all,
+    )
 
 
 def captioner_loader(settings: Config, work: Path) -> Loader:

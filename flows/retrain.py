@@ -8,14 +8,14 @@ from typing import Any
 from prefect import flow, task
 
 from flows.direct import Chain, check_scoring
-from flows.promote import promote_captioner, publish_report, wait_for_approval
-from flows.runs import STAGE, name_run, run_name
+from flows.parameters import Cause, ConfigFile, Days, Deployments, Overrides, Paths, PathText
+from flows.promote import announce, promote_captioner, publish_report, wait_for_approval
+from flows.runs import STAGE, attended, in_turn, is_done, name_run, run_name
 from flows.score import score_captioner
 from flows.shard import shard_dataset
 from flows.train import train_captioner
 from pipeline import train as training
 from pipeline.config import Config, load_config
-from pipeline.errors import DataError
 from pipeline.progress import say
 from pipeline.promote.evaluation_set import check_evaluation_set
 from pipeline.promote.need import reasons, with_start
@@ -29,11 +29,7 @@ def find_reason(
     """Settings with what training starts from, and why there is a training at all."""
     key = training.fingerprint(settings, shard_set)
     settings = with_start(settings, work, key)
-    try:
-        training.find_checkpoint(settings, work, shard_set)
-        done = True
-    except DataError:
-        done = False
+    done = is_done(training.find_checkpoint, settings, work, shard_set)
     found = reasons(settings, work, shard_set, done=done, tables=tables)
     sentence = "; ".join(filter(None, [cause, *(reason.sentence for reason in found)]))
     say("retrain", sentence)
@@ -53,22 +49,34 @@ def run_chain(
     card = score_captioner(settings, work, shard_set, checkpoint)
     decision = promote_captioner(settings, work, shard_set, checkpoint, card, why)
     publish_report(shard_set, checkpoint, card, decision)
-    wait_for_approval(decision)
     return Chain(shard_set, checkpoint, card, decision)
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
 def retrain(
-    config: str | None = None,
-    overrides: list[str] | None = None,
-    work: str = "captionmill-work",
-    cause: str = "",
-    tables: list[str] | None = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    work: PathText = "captionmill-work",
+    cause: Cause = "",
+    tables: Paths | None = None,
+    on_promotion: Deployments | None = None,
+    approval_days: Days = 30,
 ) -> dict[str, Any]:
-    """Retrain from a YAML `config`, with `a.b=value` overrides; the records by stage.
+    """Shard, train, score and promote; the records by stage. With nothing new it says so at once.
 
-    `cause` says who or what asked (a schedule, a person); it stands in the run's name with what was
-    found new. `tables` of bulk runs are looked at for drift.
+    Args:
+        config: A YAML file of settings, read where the worker runs; none: the defaults.
+        overrides: Settings to change, each as a.b=value.
+        work: The work directory, which all output goes to.
+        cause: Who or what asks (a schedule, a person); in the run's name, with what was found new.
+        tables: Tables of bulk runs that are looked at for drift.
+        on_promotion: Deployments, as flow/name, that are run with refresh=true by a new champion.
+        approval_days: How long a candidate that needs a person's approval waits for it.
     """
-    settings = load_config(config, overrides)
-    return run_chain(settings, Path(work), cause, [Path(t) for t in tables or []]).to_json()
+    settings, root = load_config(config, overrides), Path(work)
+    looked_at = [Path(table) for table in tables or []]
+    with attended(root), in_turn(root, "retrain", "the work directory"):
+        chain = run_chain(settings, root, cause, looked_at)
+        wait_for_approval(chain.decision, approval_days)
+        announce(root, chain.decision, on_promotion or [])
+    return chain.to_json()

@@ -2,33 +2,117 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prefect import runtime
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.exceptions import TerminationSignal
 
-from pipeline.errors import CaptionmillError
+from flows.run_log import lines_to_prefect
+from flows.turns import take, turn
+from pipeline import log_lines
+from pipeline.errors import BusyError, CaptionmillError, StoppedError
 from pipeline.promote.audit import this_user
 
-# Markers on disk decide what is done, so Prefect keeps and caches no results.
-STAGE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
+
+def is_unattended() -> bool:
+    """Whether this is a run of a deployment: started by a worker, with nobody to read an error."""
+    return bool(runtime.deployment.id)
 
 
-def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+def _error(state: Any) -> Any:
+    return state.result(raise_on_failure=False)
+
+
+def may_be_freed(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether what a killed run left behind still holds the directory, and will not for long."""
+    return is_unattended() and isinstance(_error(state), BusyError)
+
+
+def worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Whether a failure may pass by itself: not one that a user has to mend."""
-    return not isinstance(state.result(raise_on_failure=False), CaptionmillError)
+    return may_be_freed(task, run, state) or not isinstance(_error(state), CaptionmillError)
 
+
+# Markers on disk decide what is done, so Prefect keeps and caches no results.
+UNCACHED: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
+
+# For the stages: another process on the same directory is waited for.
+STAGE: dict[str, Any] = {
+    **UNCACHED,
+    "retries": 4,
+    "retry_delay_seconds": [5, 15, 30, 60],
+    "retry_condition_fn": may_be_freed,
+}
 
 # For tasks that talk to a registry or a server, and are safe to run again.
 REMOTE: dict[str, Any] = {
-    **STAGE,
+    **UNCACHED,
     "retries": 2,
     "retry_delay_seconds": [5, 30],
     "retry_condition_fn": worth_retrying,
 }
+
+RUNS = "flow-runs"
+_HELD: dict[Path, IO[str]] = {}
+
+
+def run_file(work: Path, flow_run: object) -> Path:
+    """What a run holds for as long as its process lives; `captionmill watch` looks at it."""
+    return work.absolute() / RUNS / f"{flow_run}.lock"
+
+
+@contextlib.contextmanager
+def in_turn(work: Path, name: str, what: str) -> Iterator[None]:
+    """Runs of deployments that would be in each other's way wait here; a person's is told at once."""
+    if not is_unattended():
+        yield
+        return
+    with turn(work.absolute() / RUNS / f"{name}.turn", this_run(), what):
+        yield
+
+
+@contextlib.contextmanager
+def attended(work: Path) -> Iterator[None]:
+    """Make a deployment's run one that `captionmill watch` resumes if its process dies.
+
+    It holds its file until the process has ended, so that a run is alive until the server knows how
+    it went; its stages' lines are in its logs on the server. Stopped by SIGTERM with a checkpoint written, it has crashed rather than failed.
+    """
+    os.environ[log_lines.RUN] = str(runtime.flow_run.id)
+    if not is_unattended():
+        yield
+        return
+    path = run_file(work, runtime.flow_run.id)
+    if path not in _HELD:
+        _HELD[path] = take(path, this_run(), "this run's former process")
+    try:
+        with lines_to_prefect():
+            yield
+    except StoppedError as error:
+        raise TerminationSignal(signal.SIGTERM) from error
+
+
+def is_done(find: Callable[..., object], *stage: object) -> bool:
+    """Whether the finished output of a stage is there, as its `find_...` function tells."""
+    try:
+        find(*stage)
+    except CaptionmillError:
+        return False  # what else is wrong, the stage itself says
+    return True
+
+
+def this_run() -> str:
+    """This flow run and its process, for those that wait for it."""
+    return f"{runtime.flow_run.name} (process {os.getpid()} on {socket.gethostname()})"
 
 
 def run_name(reason: str = "") -> str:

@@ -246,6 +246,17 @@ class CaptionConfig(Strict):
         description="How a caption is written: raw, as the model's tokenizer writes it; sentence, "
         "with a capital, a full stop and no unknown-word marks.",
     )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        description="Processes that caption, each with a model of its own; auto: one a GPU, or one a "
+        "group of cores (`threads` each). Rows are the same whatever their number.",
+    )
+    hang_seconds: float = Field(
+        900,
+        gt=0,
+        description="A process that takes longer over a batch, or over a picture to read and decode, "
+        "is ended; the picture that it hangs at becomes a row with an error.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(
@@ -267,6 +278,10 @@ class CaptionConfig(Strict):
         if self.beam is not None:
             self.check_beam(self.beam)
         return self
+
+    def content(self) -> dict[str, Any]:
+        """The settings that decide what a table holds."""
+        return self.model_dump(exclude={"workers", "hang_seconds"})
 
     def check_beam(self, beam: int) -> None:
         """Raise ValueError where more candidates are wanted than `beam` beams can find."""
@@ -300,8 +315,8 @@ class Config(Strict):
     threads: int | None = Field(
         None,
         ge=1,
-        description="CPU threads for torch, of each rank; default: its own choice, or ranks share the "
-        "cores.",
+        description="CPU threads for torch, of each rank and captioning process; default: its own choice, "
+        "ranks share the cores, and captioning processes take an eighth of them each (at least one).",
     )
     demo: DemoConfig = Field(default_factory=DemoConfig)
     shard: ShardConfig = Field(default_factory=ShardConfig)

@@ -6,7 +6,15 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, Tag, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.config_file import Strict, chosen_by_kind
 
@@ -196,6 +204,24 @@ TokenizerConfig = Annotated[
 """Captions to token ids."""
 
 
+class ConsensusConfig(Strict):
+    """Which of the captions that beams find is taken: see `predict.consensus`."""
+
+    samples: int = Field(
+        40, ge=1, le=1000, description="Random captions that the found ones are compared with."
+    )
+    temperature: float = Field(0.8, ge=0.05, le=10, description="Of the random captions.")
+    likelihood: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="Weight of a caption's mean token log-probability beside its CIDEr-D (0 to 10).",
+    )
+    mirrored: bool = Field(
+        False, description="Captions of the mirrored picture are found and drawn too."
+    )
+
+
 class GenerationConfig(Strict):
     """How captions are searched for; travels with the model."""
 
@@ -217,6 +243,19 @@ class GenerationConfig(Strict):
     banned_words: tuple[str, ...] = Field(
         (), description="Never written; with BPE as the tokens that spell them."
     )
+    consensus: ConsensusConfig | None = Field(
+        None,
+        description="Take the caption that agrees best with random ones, not the likeliest;"
+        " better captions, many times slower. {}: with the usual settings.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A model that has no consensus is described, and so named, as before there was one.
+        value: dict[str, Any] = serialize(self)
+        if self.consensus is None:
+            value.pop("consensus", None)
+        return value
 
     @model_validator(mode="after")
     def _room_for_the_end(self) -> Self:

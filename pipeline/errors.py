@@ -2,6 +2,7 @@
 
     CaptionmillError            1
     ├── ConfigError             2   a setting, an option or a path that cannot work
+    │   └── TrackingAwayError       MLflow's server does not answer; it may later
     ├── DataError               3   the input files
     │   ├── AnnotationError         a captions file that is missing or malformed
     │   ├── PredictionsError        a results file that is malformed or of other images
@@ -15,15 +16,19 @@
     ├── TableError              5   a caption table that is not ours, differs or fails verification
     ├── BusyError               6   another run holds the directory
     ├── StorageError            7   object storage that cannot be reached, or refuses
+    ├── ServerError             8   a Prefect server that cannot be reached, or refuses
     ├── RankError               1   a process of a training on several devices that died
     ├── WorkerError             1   a captioning process that died again and again
     └── StoppedError          143   asked to stop (SIGTERM); what was done is kept
 
     ImageError                      one picture that cannot be decoded: a row, never an exit
 
-A message names the value, what is allowed, and the way out. Interrupted by the keyboard
-a command ends with 130; an exception outside this tree is a bug and ends it with 1.
+A message names the value, what is allowed, and the way out; passwords in URLs are masked in it.
+Interrupted by the keyboard a command ends with 130; an exception outside this tree is a bug and ends it
+with 1.
 """
+
+from pipeline.masking import masked
 
 
 class CaptionmillError(Exception):
@@ -31,11 +36,18 @@ class CaptionmillError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
+
 
 class ConfigError(CaptionmillError):
     """A setting, an option or a path that cannot work; raised before any work is done."""
 
     exit_code = 2
+
+
+class TrackingAwayError(ConfigError):
+    """MLflow's server does not answer: a wrong address, or one that is away for a while."""
 
 
 class DataError(CaptionmillError):
@@ -98,6 +110,12 @@ class StorageError(CaptionmillError):
     """Object storage that cannot be reached, lacks the bucket or refuses access; names the URL."""
 
     exit_code = 7
+
+
+class ServerError(CaptionmillError):
+    """A Prefect server that does not answer, refuses, or is of another version; names its URL."""
+
+    exit_code = 8
 
 
 class RankError(CaptionmillError):

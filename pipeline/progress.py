@@ -10,10 +10,19 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from pipeline.log_lines import Line, is_json, tell, write
 
-def say(stage: str, text: str) -> None:
-    """Print one line of a stage's to where its progress goes (standard error)."""
-    print(f"{stage:<8}{text}", file=sys.stderr, flush=True)
+
+def say(stage: str, text: str, level: str = "info", *, repeated: bool = False) -> None:
+    """Print one line of a stage's to where its progress goes (standard error).
+
+    Args:
+        stage: who says it.
+        text: what.
+        level: info, warning or error.
+        repeated: it tells how far the stage is, and another line soon will.
+    """
+    write(Line(stage, text, level, repeated))
 
 
 class Progress:
@@ -31,7 +40,7 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self.out = out if out is not None else sys.stderr
-        self.terminal = self.out.isatty()
+        self.terminal = self.out.isatty() and not is_json()
         self.every = 0.2 if self.terminal else every
         self.first, self.started = done, time.monotonic()
         self.printed = self.started
@@ -43,29 +52,35 @@ class Progress:
         now = time.monotonic()
         if now - self.printed >= self.every:
             self.printed = now
-            self._print(self.line(note if isinstance(note, str) else note()), last=False)
+            self._print(note if isinstance(note, str) else note(), last=False)
 
     def close(self, note: str = "") -> None:
         """Print the last line."""
-        self._print(self.line(note), last=True)
+        self._print(note, last=True)
 
     def line(self, note: str = "") -> str:
         """The line as it would be printed now."""
+        return f"{self.label:<8}{self._told(note)}"
+
+    def _told(self, note: str) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.first) / seconds
-        text = f"{self.label:<8}{self.done:,}/{self.total:,} {self.unit}  {rate:,.1f} {self.unit}/s"
+        text = f"{self.done:,}/{self.total:,} {self.unit}  {rate:,.1f} {self.unit}/s"
         if self.done < self.total and rate > 0:
             text += f"  eta {clock((self.total - self.done) / rate)}"
         return f"{text}  {note}" if note else text
 
-    def _print(self, text: str, *, last: bool) -> None:
-        if self.terminal:
-            padded = text.ljust(self.width)
-            self.width = 0 if last else len(text)
-            self.out.write(f"\r{padded}" + ("\n" if last else ""))
-        else:
-            self.out.write(text + "\n")
+    def _print(self, note: str, *, last: bool) -> None:
+        line = Line(self.label, self._told(note), repeated=not last)
+        if not self.terminal:
+            write(line, self.out)
+            return
+        text = f"{self.label:<8}{line.message}"
+        padded = text.ljust(self.width)
+        self.width = 0 if last else len(text)
+        self.out.write(f"\r{padded}" + ("\n" if last else ""))
         self.out.flush()
+        tell(line)
 
 
 def clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
 from pipeline.caption.archives import Reading, name_sources, open_archives
 from pipeline.caption.attempts import AttemptsDirectory
-from pipeline.caption.changes import Noted, note
+from pipeline.caption.changes import Noted, check_prune, note
 from pipeline.caption.compact import compact
 from pipeline.caption.copies import Copies
 from pipeline.caption.engine import Engine, Opened, Run, engine
@@ -62,6 +63,7 @@ def caption(
     *,
     refresh: bool = False,
     prune: bool = False,
+    prune_all: bool = False,
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 
@@ -82,12 +84,13 @@ def caption(
         refresh: caption anew what another model or other settings captioned; `rollback`
             brings the old rows back.
         prune: remove the rows of pictures that the archives no longer hold, instead of
-            marking them.
+            marking them; refused where that is more than half of an archive's rows.
+        prune_all: remove them however many they are, of an archive that is gone as well.
 
     Raises:
         ArchiveError: no such archive, not a kind that is read, or without a picture.
-        TableError: `table` holds something else; or units of archives that are not among
-            `archives` are unfinished.
+        TableError: `table` holds something else; units of archives that are not among
+            `archives` are unfinished; or most of an archive would be pruned.
         BusyError: another run is writing the table.
         WorkerError: the captioning process dies again and again, and no picture is to blame.
     """
@@ -95,7 +98,8 @@ def caption(
     kept = Table(table)
     new = not kept.exists()
     with contextlib.ExitStack() as stack:
-        opened = open_archives(archives, table, Reading.of(config))
+        known = {} if new else kept.plan.sources()
+        opened = open_archives(archives, table, Reading.of(config), known, emptied=prune_all)
         for archive in opened.values():
             stack.callback(archive.close)
         crew = stack.enter_context(engine(config, captioner))
@@ -123,8 +127,10 @@ def caption(
                 history=history,
             )
         names = {source.name for source in sources}
+        if prune and not prune_all:
+            check_prune(relisted.missing_of, _rows_of(kept, receipts), kept.plan.sources())
         planned = (unit for unit in kept.plan.units() if unit.source in names)
-        noted = note(kept.changes, planned, relisted, receipts.keys(), prune)
+        noted = note(kept.changes, planned, relisted, receipts.keys(), prune or prune_all)
         paths = {id(archive): str(path) for path, archive in opened.items()}
         updates = _run(
             kept,
@@ -198,7 +204,7 @@ def _run(
     new = {u for u, source in sources.items() if u not in receipts and source in archives}
     done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
-    attempts = AttemptsDirectory(table.directory / "_attempts")
+    attempts = AttemptsDirectory(table.directory / "_attempts", receipts)
     watch = _Watch(table, crew, receipts)
     updates = Updates(
         table,
@@ -225,6 +231,14 @@ def _run(
     work(updates.units(), Copies())
     watch.close()
     return updates
+
+
+def _rows_of(table: Table, receipts: Mapping[str, Receipt]) -> Counter[str]:
+    """How many rows there are, by source."""
+    rows: Counter[str] = Counter()
+    for unit, source, planned in table.unit_rows():
+        rows[source] += planned if unit in receipts else 0
+    return rows
 
 
 def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit:

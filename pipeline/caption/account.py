@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.caption.marker import Marker
 from pipeline.caption.refresh import stale_recipes, stale_rows
+from pipeline.caption.sealed import seal, unseal
 from pipeline.caption.table import Receipt, Table
 from pipeline.errors import TableError
 from pipeline.records import TableReport
@@ -113,7 +113,7 @@ def save_report(table: Table, report: TableReport, started: datetime, *, changed
     values = report.model_dump(mode="json") | times
     if saved is not None and not report.images_per_second:
         values["images_per_second"] = saved.get("images_per_second", 0.0)
-    storage.commit_json(table.report, values)
+    storage.commit_json(table.report, seal(values))
 
 
 COUNTED = ("discovered", "captioned", "failed", "skipped", "deleted", "units")
@@ -123,9 +123,9 @@ COUNTED = ("discovered", "captioned", "failed", "skipped", "deleted", "units")
 def _saved(table: Table) -> dict[str, Any] | None:
     try:
         saved = storage.read_json(table.report)
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return unseal(saved) if isinstance(saved, dict) else None
+    except (FileNotFoundError, ValueError):
         return None
-    return saved if isinstance(saved, dict) else None
 
 
 def report_problems(table: Table, report: TableReport) -> list[str]:
@@ -134,7 +134,8 @@ def report_problems(table: Table, report: TableReport) -> list[str]:
     if saved is None:
         missing = not table.report.exists()
         return [f"{table.report.name} is {'missing: no run has ended' if missing else 'damaged'}"]
-    return [
+    unknown = saved.keys() - TableReport.model_fields.keys() - {"started", "finished"}
+    return [f"{table.report.name} tells of unknown {name!r}" for name in sorted(unknown)] + [
         f"{table.report.name} tells {name} {saved.get(name)}, the parts {getattr(report, name)}"
         for name in COUNTED
         if saved.get(name) != getattr(report, name)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pipeline.caption.files import ArchiveFile, Files, LocalFile, LocalFiles
 from pipeline.caption.folder import Folder
 from pipeline.caption.lists import FileList, is_list
-from pipeline.caption.members import EXTENSIONS, Archive, text_name
+from pipeline.caption.members import EXTENSIONS, FAILED, Archive, Member, text_name
 from pipeline.caption.objects import AnyFiles, Prefix, RemoteFiles, open_remote
 from pipeline.caption.parquets import Parquet, is_parquet
 from pipeline.caption.tars import Tar, is_tar
 from pipeline.caption.zips import Zip, is_zip
-from pipeline.errors import ArchiveError
+from pipeline.errors import ArchiveError, ImageError
 from pipeline.remote import Location, RemotePath, is_url, location
 
 if TYPE_CHECKING:
@@ -126,32 +127,70 @@ def _of_kind(file: ArchiveFile, files: Files, reading: Reading) -> Archive:
     raise ArchiveError(f"{file.name} is none of the archives that are read: {KINDS}")
 
 
+class Absent(Archive):
+    """An archive that was here once; it lists nothing."""
+
+    kind = "absent"
+
+    def members(self) -> Iterator[Member]:
+        """None."""
+        return iter(())
+
+    def read(self, member: Member, most: int) -> bytes:
+        """Nothing to read."""
+        raise ImageError(self.gone, FAILED[self.gone])
+
+
 def open_archives(
-    paths: Sequence[Location], exclude: Location | None = None, reading: Reading = Reading()
+    paths: Sequence[Location],
+    exclude: Location | None = None,
+    reading: Reading = Reading(),
+    known: Mapping[str, str] = MappingProxyType({}),
+    *,
+    emptied: bool = False,
 ) -> dict[Location, Archive]:
     """The archives by path as given, in that order; the same archive twice counts once.
+
+    `known` are the archives that the table has rows of; with `emptied` they may be empty or gone.
 
     Raises:
         ArchiveError: see `open_archive`; or an archive with nothing in it but files that
             are no pictures by their names.
     """
+    before = set(known.values())
     given: dict[str, Location] = {}
     for path in paths:
         given.setdefault(_real(path), path)
     archives: dict[Location, Archive] = {}
     with contextlib.ExitStack() as undo:
         for path in given.values():
-            archive = open_archive(path, exclude, reading)
+            had = text_name(os.fsencode(_real(path))) in before
+            archive: Archive
+            if emptied and had and not _exists(path):
+                archive = Absent()
+            else:
+                archive = open_archive(path, exclude, reading)
             undo.callback(archive.close)
-            if all(member.reason in _NO_PICTURES for member in archive.members()):
-                raise ArchiveError(
-                    f"{path} holds no pictures: no file with a picture's extension"
-                    f" ({', '.join(sorted(EXTENSIONS))}) or with none at all"
-                    f"{_hint(path)}"
-                )
+            if not (emptied and had):
+                _require_pictures(path, archive, had)
             archives[path] = archive
         undo.pop_all()
     return archives
+
+
+def _require_pictures(path: Location, archive: Archive, had: bool) -> None:
+    """Refuse an archive without pictures; `had`: the table has rows of some."""
+    if not all(member.reason in _NO_PICTURES for member in archive.members()):
+        return
+    if had:
+        raise ArchiveError(
+            f"{path} holds no pictures any more, and the table has rows of it: is its disk mounted?"
+            " If they are deleted for good, --prune-all removes their rows"
+        )
+    raise ArchiveError(
+        f"{path} holds no pictures: no file with a picture's extension"
+        f" ({', '.join(sorted(EXTENSIONS))}) or with none at all{_hint(path)}"
+    )
 
 
 _NO_PICTURES = ("other_file_type", "hidden_file")
@@ -195,7 +234,10 @@ def _real(path: Location) -> str:
 
 
 def _is_there(path: str) -> bool:
-    found = location(path)
+    return _exists(location(path))
+
+
+def _exists(found: Location) -> bool:
     return found.exists() or (isinstance(found, RemotePath) and found.is_dir())
 
 

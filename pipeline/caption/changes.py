@@ -1,33 +1,32 @@
 """The log of what became of planned members since: changed, deleted, pruned.
 
-TABLE/_changes/NNNNNN.parquet; files are only ever added, each committed once, and before any
-row follows it. The number of a file, from 1, is its edition: a unit's receipt tells up to
-which edition its rows follow the log. Following it again changes nothing.
+TABLE/_changes/NNNNNN-<digest>.parquet; files are only ever added, each committed once, and
+before any row follows it. The number of a file, from 1, is its edition: a unit's receipt tells
+up to which edition its rows follow the log. Following it again changes nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline import storage
 from pipeline.caption.members import Member, key_digest
-from pipeline.caption.plan import (
+from pipeline.caption.plan import PRUNED, Relisted, Unit, content_hash
+from pipeline.caption.plan_file import (
     CHUNK,
-    COLUMNS,
-    PRUNED,
-    Relisted,
-    Unit,
+    chunks,
     commit_file,
-    content_hash,
+    files,
+    foreign,
     member_table,
     members_of,
     read_file,
 )
+from pipeline.errors import TableError
 from pipeline.remote import Location
 
 DELETED = -2
@@ -104,15 +103,17 @@ class Changes:
         """Commit one more file of (unit, state, member)."""
         units, states, members = (list(column) for column in zip(*entries, strict=True))
         table = member_table(units, members).append_column("state", pa.array(states, pa.string()))
-        commit_file(self.directory / f"{len(self.files()) + 1:06d}.parquet", table)
+        commit_file(self.directory, len(self.files()) + 1, table)
 
     def files(self) -> list[Location]:
         """The log's files, oldest first."""
-        return storage.matching(self.directory, "*.parquet")
+        return files(self.directory, 1)
 
     def _read(self) -> Iterator[Change]:
         for edition, path in enumerate(self.files(), 1):
-            table = read_file(path, [*COLUMNS, "state"])
+            table = read_file(path)
+            if "state" not in table.column_names:
+                raise foreign(path)
             units, states = table["unit"].to_pylist(), table["state"].to_pylist()
             for unit, state, member in zip(units, states, members_of(table), strict=True):
                 yield Change(state, edition, unit, member)
@@ -125,6 +126,23 @@ class Noted(NamedTuple):
     deleted: int
     back: int
     pruned: int
+
+
+def check_prune(
+    missing: Mapping[str, int], rows: Mapping[str, int], paths: Mapping[str, str]
+) -> None:
+    """Refuse to remove most of an archive's rows; all by source.
+
+    Raises:
+        TableError: a disk may be missing, and the rows took hours to make.
+    """
+    for source, number in missing.items():
+        if 2 * number > rows[source]:
+            raise TableError(
+                f"--prune would remove {number:,} of the {rows[source]:,} rows of {source}"
+                f" ({paths[source]}): is a disk not mounted, or a folder moved? Without --prune"
+                " they are marked and stay; --prune-all removes them, however many they are"
+            )
 
 
 def note(
@@ -140,9 +158,22 @@ def note(
     """
     if not (relisted.changed or relisted.missing):
         return Noted(0, 0, 0, 0)
-    history = changes.history()
     counts: Counter[str] = Counter()
-    entries: list[tuple[str, str, Member]] = []
+    found = _found(changes.history(), planned, relisted, done, prune, counts)
+    for entries in chunks(found, CHUNK, lambda entry: entry[2]):
+        changes.append(entries)
+    return Noted(*(counts[name] for name in Noted._fields))
+
+
+def _found(
+    history: History,
+    planned: Iterator[Unit],
+    relisted: Relisted,
+    done: Collection[str],
+    prune: bool,
+    counts: Counter[str],
+) -> Iterator[tuple[str, str, Member]]:
+    """What is to be logged, as (unit, state, member); counted as `Noted` names it."""
     for unit in planned:
         for member in unit.members if unit.id in done else ():
             digest = key_digest(unit.source, member.name, member.occurrence)
@@ -151,17 +182,11 @@ def note(
             if state == PRUNED or (listed is None and digest not in relisted.missing):
                 continue
             if listed is not None:
-                entries.append((unit.id, "present", listed))
                 counts["back" if state == DELETED else "changed"] += 1
+                yield unit.id, "present", listed
             elif prune:
-                entries.append((unit.id, "pruned", member))
                 counts["pruned"] += 1
+                yield unit.id, "pruned", member
             elif state != DELETED:
-                entries.append((unit.id, "deleted", member))
                 counts["deleted"] += 1
-            if len(entries) == CHUNK:
-                changes.append(entries)
-                entries = []
-    if entries:
-        changes.append(entries)
-    return Noted(*(counts[name] for name in Noted._fields))
+                yield unit.id, "deleted", member

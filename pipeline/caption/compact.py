@@ -15,28 +15,19 @@ from pydantic import ValidationError
 from pipeline import storage
 from pipeline.caption.account import account, last_rate, main_marker, save_report
 from pipeline.caption.changes import DELETED
-from pipeline.caption.marker import Format
+from pipeline.caption.marker import Format, Origin
 from pipeline.caption.members import Member
-from pipeline.caption.plan import CHUNK
+from pipeline.caption.plan_file import CHUNK, chunks
 from pipeline.caption.schema import ROW_GROUP, SCHEMA
 from pipeline.caption.table import Receipt, Table, read_part
 from pipeline.caption.verify import strangers
 from pipeline.errors import TableError
 from pipeline.progress import Progress
-from pipeline.records import Record, TableReport
+from pipeline.records import TableReport
 from pipeline.remote import Location
 
 ROWS = ROW_GROUP
 """Rows a part, if nobody says otherwise."""
-
-
-class Origin(Record):
-    """`_compact.json`: what a compacted table was made from; committed before all else."""
-
-    content: str
-    """SHA-256 over the parts that were read."""
-    rows: int
-    """Most rows a part."""
 
 
 class _Known(NamedTuple):
@@ -145,35 +136,30 @@ def _write_plan(table: Table, target: Table, rows: int) -> None:
     written, ordinal, number = target.plan.files(), 0, 0
     for source, known in itertools.groupby(_known(table), key=lambda known: known.source):
         header = {"source": source, "kind": kinds[source], "path": paths[source]}
-        while members := [each.member for each in itertools.islice(known, per_file)]:
+        for members in chunks((each.member for each in known), per_file, lambda m: m):
             if number < written:
                 ordinal += -(-len(members) // rows)
             else:
-                ordinal = target.plan.append(header, members, rows, ordinal)
+                ordinal = target.plan.append(number, header, members, rows, ordinal)
             number += 1
 
 
 def _write_marks(table: Table, target: Table) -> None:
     """The log of changes: which pictures are no longer in their archives."""
-    written, number = len(target.changes.files()), 0
-    entries: list[tuple[str, str, Member]] = []
+    written = len(target.changes.files())
+    marks = chunks(_marks(table, target), CHUNK, lambda entry: entry[2])
+    for number, entries in enumerate(marks):
+        if number >= written:
+            target.changes.append(entries)
+
+
+def _marks(table: Table, target: Table) -> Iterator[tuple[str, str, Member]]:
     known = _known(table)
     for unit in target.plan.units():
         for member, each in zip(unit.members, known, strict=False):
             assert member.name == each.member.name, "the plan that was begun is another"
             if each.deleted:
-                entries.append((unit.id, "deleted", member))
-            if len(entries) == CHUNK:
-                number = _mark(target, entries, number, written)
-                entries = []
-    if entries:
-        _mark(target, entries, number, written)
-
-
-def _mark(target: Table, entries: list[tuple[str, str, Member]], number: int, written: int) -> int:
-    if number >= written:
-        target.changes.append(entries)
-    return number + 1
+                yield unit.id, "deleted", member
 
 
 def _write_parts(table: Table, target: Table, receipts: Mapping[str, Receipt]) -> None:

@@ -122,8 +122,10 @@ class Copies:
     def _earlier(self, number: int, place: int, digest: str) -> Place | None:
         assert self._digests is not None
         self._catch_up(number)
-        before = self._digests.swap(digest, number << _PLACES | place)
-        if before is None:
+        here = number << _PLACES | place
+        before = self._digests.swap(digest, here)
+        # A later place is known where this picture was read again, and was another before.
+        if before is None or before >= here:
             return None
         of, at = before >> _PLACES, before & (1 << _PLACES) - 1
         return (self._names[of], at) if number - of <= WINDOW else None

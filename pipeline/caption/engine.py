@@ -7,15 +7,19 @@ does alike, so that a run may stop anywhere; exactly-once comes from the table's
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from pipeline.caption.isolated import Isolated
+from pipeline.caption.connection import Connection
+from pipeline.caption.fleet import Fleet
 from pipeline.caption.loader import Loader
+from pipeline.caption.process import Process
 from pipeline.caption.recipe import Captioner, describe
+from pipeline.caption.room import readers
 from pipeline.caption.stages import Stages
-from pipeline.caption.unit import Done, Task, UnitCaptioner, threads
+from pipeline.caption.tasks import Done, Task
+from pipeline.caption.unit import UnitCaptioner
 
 if TYPE_CHECKING:
     from pipeline.caption.attempts import AttemptsDirectory
@@ -90,7 +94,7 @@ class InProcess:
     @property
     def threads(self) -> Mapping[str, int]:
         """Threads a stage."""
-        return dict.fromkeys(("read", "decode"), threads())
+        return dict.fromkeys(("read", "decode"), readers(1))
 
     def marker(self) -> Marker:
         """What rows are made with."""
@@ -104,15 +108,29 @@ class InProcess:
             self.marker(),
             lambda source: run.archives[source].archive,
             copies=run.copies,
-            progress=run.progress,
+            progress=lambda unit, members, failed: run.progress(members, failed),
+            threads=readers(1),
         )
-        for done in worker.run(Task(unit) for unit in units):
-            self.stages.add(worker.stages.take())
-            yield done
+        rest = iter(units)
+
+        def next_task(wait: bool) -> Task | None:
+            unit = next(rest, None)
+            return None if unit is None else Task(unit)
+
+        with closing(worker.run(next_task)) as out:
+            for done in out:
+                self.stages.add(worker.stages.take())
+                yield done
 
 
 def engine(config: CaptionConfig, captioner: Captioner | Loader) -> Engine:
-    """The engine for a captioner: by name it is loaded, and works, in a process of its own."""
-    if isinstance(captioner, Loader):
-        return Isolated(config, captioner)
-    return InProcess(config, captioner)
+    """The engine for a captioner: by name it is loaded, and works, in processes of its own."""
+    if not isinstance(captioner, Loader):
+        return InProcess(config, captioner)
+    loader = captioner
+
+    def connect(number: int) -> Connection:
+        return Process(config, loader, number)
+
+    workers = None if config.workers == "auto" else config.workers
+    return Fleet("local", connect, workers, config.hang_seconds)

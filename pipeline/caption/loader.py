@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.caption.recipe import Captioner
+from pipeline.caption.room import model_threads
 
 
 class Loader(BaseModel):
@@ -19,15 +20,23 @@ class Loader(BaseModel):
     function: str
     """module:name."""
     arguments: dict[str, Any] = {}
+    """One called `worker`, if it takes that, is the number of the process that loads it."""
 
-    def load(self) -> Captioner:
-        """The captioner.
+    @property
+    def pinned(self) -> bool:
+        """Whether it names the one device that all processes are to use."""
+        return ":" in str(self.arguments.get("device", ""))
+
+    def load(self, worker: int = 0) -> Captioner:
+        """The captioner, for the process of this number.
 
         Raises:
             CaptionmillError: whatever the function raises.
         """
         module, _, name = self.function.partition(":")
-        captioner: Captioner = getattr(importlib.import_module(module), name)(**self.arguments)
+        own = {"worker": worker} if "worker" in self.arguments else {}
+        arguments = {**self.arguments, **own}
+        captioner: Captioner = getattr(importlib.import_module(module), name)(**arguments)
         return captioner
 
 
@@ -41,7 +50,7 @@ def by_reference(
         work: where the registry is.
         device: see `pipeline.predict.choose_device`.
         dtype: see `pipeline.predict.choose_dtype`.
-        threads: of torch's on the CPU; None: its own choice.
+        threads: of torch's on the CPU; None: see `room.model_threads`.
 
     Raises:
         ModelNotFoundError: it names nothing.
@@ -62,9 +71,8 @@ def by_reference(
             "version": str(found.version),
         }
     arguments = {"directory": str(directory.absolute()), "device": device, "dtype": dtype}
-    return Loader(
-        function=f"{__name__}:saved", arguments={**arguments, **called, "threads": threads}
-    )
+    more = {"threads": threads, "worker": 0}
+    return Loader(function=f"{__name__}:saved", arguments={**arguments, **called, **more})
 
 
 def saved(
@@ -76,13 +84,23 @@ def saved(
     name: str,
     version: str,
     threads: int | None,
+    worker: int = 0,
 ) -> Captioner:
-    """A captioner's directory, loaded; `threads` of torch's on the CPU (None: its own choice)."""
+    """A captioner's directory, loaded for the process of a number; see `by_reference`.
+
+    Where no GPU is named, the processes take the GPUs in turn.
+    """
     import torch
 
+    from pipeline.predict import choose_device
     from pipeline.predict.load import load_directory
 
+    chosen = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    elif chosen.type == "cpu":
+        torch.set_num_threads(model_threads())
+    if str(chosen) == "cuda":
+        device = f"cuda:{worker % torch.cuda.device_count()}"
     where = Path(directory)
     return load_directory(where, device=device, dtype=dtype, ref=ref, name=name, version=version)

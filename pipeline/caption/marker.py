@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.caption.schema import SCHEMA_VERSION
+from pipeline.caption.sealed import Sealed
 from pipeline.records import Record
 
 FORMAT = "captionmill caption table"
@@ -22,6 +23,15 @@ class Format(Record):
     schema_version: int = SCHEMA_VERSION
 
 
+class Origin(Sealed):
+    """`_compact.json`: what a compacted table was made from; committed before all else."""
+
+    content: str
+    """SHA-256 over the parts that were read."""
+    rows: int
+    """Most rows a part."""
+
+
 class Model(Record):
     """A captioner that made rows."""
 
@@ -36,7 +46,7 @@ class Model(Record):
         return f"{self.name} {self.version} ({self.fingerprint})"
 
 
-class Marker(Record):
+class Marker(Sealed):
     """`_recipes/<recipe>.json`: the model and the settings that rows of this recipe were made with."""
 
     model: Model

@@ -25,7 +25,7 @@ class Parts:
             return ()
         try:
             content = pa.BufferReader(self.table.part(unit).read_bytes())
-            found = pq.read_table(content, columns=["sha256", "recipe"]).to_pydict()
+            found = pq.ParquetFile(content).read(["sha256", "recipe"]).to_pydict()
         except (OSError, pa.ArrowException):
             return ()
         pairs = zip(found["sha256"], found["recipe"], strict=True)

@@ -8,21 +8,26 @@ that was rewritten meanwhile is read where its members are now.
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline import storage
 from pipeline.caption.archives import Source
-from pipeline.caption.members import Member, Sidecar, key_digest
-from pipeline.errors import TableError
+from pipeline.caption.members import Member, key_digest
+from pipeline.caption.plan_file import (
+    CHUNK,
+    checked,
+    chunks,
+    commit_file,
+    files,
+    member_table,
+    members_of,
+    read_file,
+    read_header,
+)
 from pipeline.remote import Location
 
 PRUNED = -1
@@ -30,28 +35,6 @@ PRUNED = -1
 
 UNLISTED = frozenset({"damaged_archive", "unreadable_directory"})
 """Codes of members that stand for what could not be listed."""
-
-CHUNK = 65_536
-"""Members a plan file, about: what is held at a time while listing."""
-
-_SIDECAR = pa.struct([("kind", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
-_SCHEMA = pa.schema(
-    [
-        ("unit", pa.string()),
-        ("name", pa.string()),
-        ("occurrence", pa.int32()),
-        ("size", pa.int64()),
-        ("modified", pa.int64()),
-        ("offset", pa.int64()),
-        ("reason", pa.string()),
-        ("code", pa.string()),
-        ("raw", pa.binary()),
-        ("sidecars", pa.list_(_SIDECAR)),
-    ]
-)
-_MEMBER = _SCHEMA.names[1:]
-COLUMNS = _SCHEMA.names
-"""Of a `member_table`."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,8 @@ class Relisted:
     """Members with a row whose size or time is another now, or that are back, by key digest."""
     missing: set[bytes] = field(default_factory=set)
     """Members with a row that are gone, by key digest."""
+    missing_of: Counter[str] = field(default_factory=Counter)
+    """How many they are, by source."""
     unsure: int = 0
     """Members with a row that a damaged archive does not list; it may still hold them."""
     moved: dict[bytes, Member] = field(default_factory=dict)
@@ -124,7 +109,7 @@ class Plan:
         """Source names and the paths they stood for when they were last planned."""
         found = {}
         for path in self._files():
-            metadata = _read_header(path)
+            metadata = read_header(path)
             found[metadata[b"source"].decode()] = metadata[b"path"].decode()
         return found
 
@@ -132,7 +117,7 @@ class Plan:
         """Source names and the kinds of archive that they are."""
         found = {}
         for path in self._files():
-            metadata = _read_header(path)
+            metadata = read_header(path)
             found[metadata[b"source"].decode()] = metadata[b"kind"].decode()
         return found
 
@@ -144,7 +129,7 @@ class Plan:
         """Every unit, or those of them that are wanted, in the order it was planned."""
         for path in self._files():
             table = read_file(path)
-            source = _checked(path, table.schema.metadata)[b"source"].decode()
+            source = checked(path, table.schema.metadata)[b"source"].decode()
             ids = table["unit"].to_pylist()
             start = 0
             for end in range(1, len(ids) + 1):
@@ -157,7 +142,7 @@ class Plan:
         """(unit, source, members) of every unit, without reading the members."""
         for path in self._files():
             table = read_file(path, ["unit"])
-            source = _checked(path, table.schema.metadata)[b"source"].decode()
+            source = checked(path, table.schema.metadata)[b"source"].decode()
             for counted in table["unit"].value_counts().to_pylist():
                 yield counted["values"], source, counted["counts"]
 
@@ -179,40 +164,13 @@ class Plan:
         that was cut short continues as if it had not been.
         """
         header = {"source": source.name, "kind": source.archive.kind, "path": source.path}
-        known = self._known(source.name, done, again, history)
-        ordinal = sum(1 for _ in self.unit_rows())
+        listing = _Listing(source, self._known(source.name, done, again, history), so_far)
+        ordinal, written = sum(1 for _ in self.unit_rows()), self.files()
         per_file = max(CHUNK // unit_size, 1) * unit_size
-        new: list[Member] = []
-        whole = True
-        for member in source.archive.members():
-            whole = whole and member.code not in UNLISTED
-            if not known:
-                new.append(member)
-            else:
-                digest = key_digest(source.name, member.name, member.occurrence)
-                packed = known.pop(digest, None)
-                if packed is None:
-                    new.append(member)
-                else:
-                    seen = _Seen.unpack(packed)
-                    if seen.reading and seen.place != _place(member):
-                        so_far.moved[digest] = member
-                    if seen.done and seen.content != content_hash(member):
-                        so_far.changed[digest] = member
-            if len(new) == per_file:
-                ordinal = self.append(header, new, unit_size, ordinal)
-                so_far.added += len(new)
-                new = []
-        if new:
-            self.append(header, new, unit_size, ordinal)
+        for number, new in enumerate(chunks(listing.new(), per_file, lambda m: m), written):
+            ordinal = self.append(number, header, new, unit_size, ordinal)
             so_far.added += len(new)
-        left = [(digest, _Seen.unpack(packed)) for digest, packed in known.items()]
-        so_far.gone.update(digest for digest, seen in left if seen.reading)
-        missing = [digest for digest, seen in left if seen.done]
-        if whole:
-            so_far.missing.update(missing)
-        else:
-            so_far.unsure += len(missing)
+        listing.end()
 
     def _known(
         self,
@@ -237,9 +195,14 @@ class Plan:
         return known
 
     def append(
-        self, header: Mapping[str, str], members: list[Member], unit_size: int, ordinal: int
+        self,
+        number: int,
+        header: Mapping[str, str],
+        members: list[Member],
+        unit_size: int,
+        ordinal: int,
     ) -> int:
-        """Commit one more file of units of `unit_size`; the ordinal of the next unit.
+        """Commit the next file, of units of `unit_size`; the ordinal of the unit after them.
 
         `header` tells the archive's `source`, `kind` and `path`.
         """
@@ -249,26 +212,49 @@ class Plan:
             units += [_unit_id(ordinal, header["source"], group)] * len(group)
             ordinal += 1
         table = member_table(units, members).replace_schema_metadata(dict(header))
-        commit_file(self.directory / f"{len(self._files()):06d}.parquet", table)
+        commit_file(self.directory, number, table)
         return ordinal
 
     def _files(self) -> list[Location]:
-        return storage.matching(self.directory, "*.parquet")
+        return files(self.directory, 0)
 
 
-def member_table(units: list[str], members: list[Member]) -> pa.Table:
-    """Members and the units they belong to, in columns."""
-    columns = [pa.array(units, pa.string())]
-    for name in _MEMBER:
-        columns.append(pa.array([_cell(m, name) for m in members], _SCHEMA.field(name).type))
-    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+class _Listing:
+    """A source's listing beside what the table knows of it."""
 
+    def __init__(self, source: Source, known: dict[bytes, bytes], so_far: Relisted) -> None:
+        """`known` is packed `_Seen` by key digest."""
+        self._source, self._known, self._so_far = source, known, so_far
+        self._whole = True
 
-def commit_file(path: Location, table: pa.Table) -> None:
-    """Commit a Parquet file that `read_file` reads."""
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-    storage.commit(path, file.getvalue())
+    def new(self) -> Iterator[Member]:
+        """Members that the table does not know; what else differs is noted."""
+        for member in self._source.archive.members():
+            self._whole = self._whole and member.code not in UNLISTED
+            if not self._known:
+                yield member
+                continue
+            digest = key_digest(self._source.name, member.name, member.occurrence)
+            packed = self._known.pop(digest, None)
+            if packed is None:
+                yield member
+                continue
+            seen = _Seen.unpack(packed)
+            if seen.reading and seen.place != _place(member):
+                self._so_far.moved[digest] = member
+            if seen.done and seen.content != content_hash(member):
+                self._so_far.changed[digest] = member
+
+    def end(self) -> None:
+        """Note what was not listed; of a damaged archive nobody knows what it still holds."""
+        left = [(digest, _Seen.unpack(packed)) for digest, packed in self._known.items()]
+        self._so_far.gone.update(digest for digest, seen in left if seen.reading)
+        missing = [digest for digest, seen in left if seen.done]
+        if self._whole:
+            self._so_far.missing.update(missing)
+            self._so_far.missing_of[self._source.name] = len(missing)
+        else:
+            self._so_far.unsure += len(missing)
 
 
 def _unit_id(ordinal: int, source: str, members: list[Member]) -> str:
@@ -285,61 +271,3 @@ def content_hash(member: Member) -> int:
     """Of what a listing tells of a member's content; no sign of its bytes."""
     sidecars = tuple(sidecar.size for sidecar in member.sidecars)
     return hash((member.size, member.modified, sidecars))
-
-
-def _cell(member: Member, name: str) -> Any:
-    value = getattr(member, name)
-    return [sidecar._asdict() for sidecar in value] if name == "sidecars" else value
-
-
-def members_of(table: pa.Table) -> list[Member]:
-    """The members of a `member_table`."""
-    columns = [table[name].to_pylist() for name in _MEMBER]
-    columns[-1] = [tuple(Sidecar(**sidecar) for sidecar in found) for found in columns[-1]]
-    return [Member(*cells) for cells in zip(*columns, strict=True)]
-
-
-def read_file(path: Location, columns: list[str] | None = None) -> pa.Table:
-    """What `commit_file` wrote, its pages' check sums verified.
-
-    Raises:
-        TableError: it is damaged.
-    """
-    try:
-        with pq.ParquetFile(_file(path), page_checksum_verification=True) as file:
-            found = file.read(columns)
-    except (OSError, pa.ArrowException):
-        raise _damaged(path) from None
-    if not set(columns or COLUMNS) <= set(found.column_names):
-        raise _foreign(path)
-    return found
-
-
-def _read_header(path: Location) -> dict[bytes, bytes]:
-    """What a plan file says of its source."""
-    try:
-        header = pq.read_schema(_file(path)).metadata or {}
-    except (OSError, pa.ArrowException):
-        raise _damaged(path) from None
-    return _checked(path, header)
-
-
-def _checked(path: Location, header: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
-    if not header or not {b"source", b"path", b"kind"} <= header.keys():
-        raise _foreign(path)
-    return dict(header)
-
-
-def _file(path: Location) -> Any:
-    return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
-
-
-def _foreign(path: Location) -> TableError:
-    return TableError(f"{path} is no file of a caption table's plan; take it away, and run again")
-
-
-def _damaged(path: Location) -> TableError:
-    return TableError(
-        f"the plan file {path} is damaged, and with it the table's account;"
-        " caption into another --table directory"
-    )

@@ -16,7 +16,7 @@ from pipeline import errors
 from pipeline.caption import wire
 from pipeline.caption.loader import Loader
 from pipeline.config import CaptionConfig
-from pipeline.errors import CaptionmillError, WorkerError
+from pipeline.errors import CaptionmillError
 
 TAIL = 5
 """Lines of what it printed that an error quotes."""
@@ -28,7 +28,7 @@ PATIENCE = 10.0
 class Process:
     """`python -m pipeline.caption.worker`. It ends when this process does, however that ends."""
 
-    def __init__(self, config: CaptionConfig, loader: Loader) -> None:
+    def __init__(self, config: CaptionConfig, loader: Loader, number: int = 0) -> None:
         self._oom_kills = oom_kills()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.caption.worker"],
@@ -46,8 +46,7 @@ class Process:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self.pid = self._process.pid
-        start = {"config": config.model_dump(mode="json"), "loader": loader.model_dump(mode="json")}
-        self.send("start", start)
+        self.send("start", wire.start_to_json(config, loader, number))
 
     def send(self, kind: str, head: dict[str, Any]) -> None:
         """Send a frame; if the process is gone, the next `receive` tells."""
@@ -109,14 +108,6 @@ def _error(kind: str | None, text: str) -> Exception:
     if isinstance(known, type) and issubclass(known, CaptionmillError):
         return known(text)
     return RuntimeError(f"a captioning process failed:\n{text}")
-
-
-def died_at_start(deaths: int, how: str) -> WorkerError:
-    """The error of processes that die before they caption anything."""
-    return WorkerError(
-        f"{deaths} captioning processes in a row died before they were ready; the last one {how}."
-        " Is there memory enough for the model?"
-    )
 
 
 def _environment() -> dict[str, str]:

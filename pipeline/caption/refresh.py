@@ -1,29 +1,32 @@
 """Stale rows replaced part by part; the old parts are kept, and can be brought back.
 
 TABLE/_previous/_refresh.json         what the refresh is to, and how far it is
-TABLE/_previous/part-<unit>.parquet   a part as it was before; committed before it is replaced
+TABLE/_previous/<unit>.json           the digest of a part as it was before; committed first
+TABLE/_previous/part-<unit>.parquet   the part; committed before it is replaced
 
 The old parts stay after the refresh is whole, until the next one begins.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from pipeline import storage
 from pipeline.caption.marker import Marker
 from pipeline.caption.schema import Row, part_rows, part_table
+from pipeline.caption.sealed import Sealed
 from pipeline.caption.table import Receipt, Table, read_part
 from pipeline.errors import TableError
-from pipeline.records import Record
 from pipeline.remote import Location
 
 
-class RefreshState(Record):
+class RefreshState(Sealed):
     """How far a refresh is."""
 
     recipe: str
@@ -31,6 +34,12 @@ class RefreshState(Record):
     model: str
     state: str
     """clearing (an earlier refresh's parts), running, whole, or rolling back."""
+
+
+class Kept(Sealed):
+    """A part as it was before."""
+
+    sha256: str
 
 
 class Refresh:
@@ -56,7 +65,7 @@ class Refresh:
         if (finished and other) or (state is not None and state.state == "clearing"):
             self._save("clearing")
             for path in storage.matching(self.table.previous, "part-*.parquet"):
-                storage.remove(path)
+                _drop(self.table, path)
         if state is None or state.state != "running" or other:
             self._save("running")
 
@@ -64,7 +73,10 @@ class Refresh:
         """Keep the part as it is; the first one that is kept since the beginning stays."""
         path = previous_part(self.table, unit)
         if not path.exists():
-            storage.commit(path, self.table.part(unit).read_bytes())
+            content = self.table.part(unit).read_bytes()
+            kept = Kept(sha256=hashlib.sha256(content).hexdigest())
+            kept.save(_kept_path(self.table, unit))
+            storage.commit(path, content)
 
     def end(self, receipts: Mapping[str, Receipt]) -> None:
         """Note that the refresh is whole, if it is."""
@@ -90,6 +102,37 @@ def stale_rows(receipt: Receipt, stale: set[str]) -> int:
 def previous_part(table: Table, unit: str) -> Location:
     """Where a unit's part is kept."""
     return table.previous / table.part(unit).name
+
+
+def _kept_path(table: Table, unit: str) -> Location:
+    return table.previous / f"{unit}.json"
+
+
+def read_previous(table: Table, path: Location) -> pa.Table:
+    """The rows of a part that is kept.
+
+    Raises:
+        TableError: it is damaged, or not the part that was kept.
+    """
+    content = path.read_bytes()
+    try:
+        told = Kept.load(_kept_path(table, _unit(path))).sha256
+    except FileNotFoundError:
+        told = None  # an earlier version kept no digests
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
+        told = ""
+    if told not in (None, hashlib.sha256(content).hexdigest()):
+        raise TableError("it is not the part that was kept")
+    return read_part(content)
+
+
+def _unit(path: Location) -> str:
+    return path.stem.removeprefix("part-")
+
+
+def _drop(table: Table, path: Location) -> None:
+    storage.remove(path)
+    storage.remove(_kept_path(table, _unit(path)))
 
 
 def _state_path(table: Table) -> Location:
@@ -132,9 +175,9 @@ def roll_back(table: Table) -> int:
         rolling.save(_state_path(table))
     kept = storage.matching(table.previous, "part-*.parquet")
     for path in kept:
-        unit = path.stem.removeprefix("part-")
+        unit = _unit(path)
         try:
-            old = {row.key: row for row in part_rows(read_part(path.read_bytes()))}
+            old = {row.key: row for row in part_rows(read_previous(table, path))}
         except TableError as error:
             raise TableError(
                 f"{path}: {error}; delete it to leave its rows as they are, and run again"
@@ -142,7 +185,7 @@ def roll_back(table: Table) -> int:
         rows = [_earlier(row, old.get(row.key)) for row in part_rows(table.read(unit))]
         receipt = table.load_receipt(unit)
         table.write(unit, part_table(rows), receipt.edition if receipt else 0)
-        storage.remove(path)
+        _drop(table, path)
     return len(kept)
 
 

@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -116,10 +117,24 @@ class Table:
         Raises:
             TableError: it is not.
         """
-        if not self.directory.exists() or not self.exists():
+        where, is_none = self.directory, f"{self.directory} is not a caption table"
+        if isinstance(where, Path) and where.is_file():
+            raise TableError(f"{is_none} but a file; give the directory that holds _table.json")
+        inside = sorted(storage.contents(where))
+        if not inside:
+            nothing = "it is empty" if where.exists() else "there is nothing of that name"
             raise TableError(
-                f"{self.directory} is not a caption table; `captionmill caption` makes one"
+                f"{is_none}: {nothing}; `captionmill caption ARCHIVE... --table {where}` makes one"
             )
+        if "_table.json" in inside:
+            self.exists()
+            return
+        told = f"it holds {', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}"
+        within = [name for name in inside[:100] if (where / name / "_table.json").exists()]
+        hint = (
+            f"give {where / within[0]}" if within else "give the directory that holds _table.json"
+        )
+        raise TableError(f"{is_none}: {told}; {hint}")
 
     def _unreadable(self, path: Location) -> TableError:
         return TableError(f"{path} is not readable by this version; use another --table directory")
@@ -199,18 +214,15 @@ class Table:
     def write(self, unit: str, part: pa.Table, edition: int = 0) -> Receipt:
         """Commit a unit's part, in place of the one that may be there, then its receipt."""
         content = part_bytes(part)
-        path = self.part(unit)
+        path, told = self.part(unit), self.load_receipt(unit)
         if dict(storage.read_many(self.directory, [path.name])) != {path.name: content}:
-            self._withdraw(unit)
+            # A receipt must not speak of a part that follows the one it was made for, and the
+            # two could be of one size.
+            if told is not None and told.bytes != WITHDRAWN:
+                told = told.model_copy(update={"bytes": WITHDRAWN})
+                told.save(self.receipt(unit))
             storage.commit(path, content)
-        return self._acknowledge(unit, content, part, edition)
-
-    def _withdraw(self, unit: str) -> None:
-        # A receipt must not speak of a part that follows the one it was made for, and the
-        # two could be of one size.
-        receipt = self.load_receipt(unit)
-        if receipt is not None and receipt.bytes != WITHDRAWN:
-            receipt.model_copy(update={"bytes": WITHDRAWN}).save(self.receipt(unit))
+        return self._acknowledge(unit, content, part, edition, told)
 
     def _rebuild(self, unit: Unit, edition: int) -> Receipt | None:
         """The receipt of a part that has none, if the part is whole and this unit's."""
@@ -225,9 +237,12 @@ class Table:
         live = set(self.changes.history().live(unit).keys())
         if not live <= have or keys != [key for key in planned if key in have]:
             return None
-        return self._acknowledge(unit.id, content, found, edition)
+        return self._acknowledge(unit.id, content, found, edition, self.load_receipt(unit.id))
 
-    def _acknowledge(self, unit: str, content: bytes, part: pa.Table, edition: int) -> Receipt:
+    def _acknowledge(
+        self, unit: str, content: bytes, part: pa.Table, edition: int, told: Receipt | None
+    ) -> Receipt:
+        """Commit the receipt of a part, unless that is what the unit's receipt tells."""
         receipt = Receipt(
             unit=unit,
             **count(part),
@@ -235,7 +250,7 @@ class Table:
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=len(content),
         )
-        if self.load_receipt(unit) != receipt:
+        if told != receipt:
             receipt.save(self.receipt(unit))
         return receipt
 

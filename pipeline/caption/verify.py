@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from pydantic import ValidationError
+
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, report_problems
+from pipeline.caption.marker import Format, Origin
 from pipeline.caption.members import key_digest
 from pipeline.caption.plan import Unit
+from pipeline.caption.refresh import load_state, read_previous
 from pipeline.caption.table import Receipt, Table, count, part_keys, read_part
 from pipeline.errors import TableError
 from pipeline.records import TableReport
@@ -29,16 +34,18 @@ def verify(directory: Location) -> TableReport:
     """
     table = Table(directory)
     table.require()
-    problems: list[str] = []
+    problems = list(_check_beside(table))
     receipts: dict[str, Receipt] = {}
     seen: set[bytes] = set()
     recipes = table.markers().keys()
+    editions = table.changes.history().editions
     for unit in table.units():
         problems += _check_keys(unit, seen)
         receipt = table.load_receipt(unit.id)
         problems += _check_part(table, unit, receipt, recipes)
         if receipt is not None:
             receipts[unit.id] = receipt
+            problems += _check_receipt(receipt, unit.id, editions.get(unit.id, 0))
     problems += strangers(table)
     if problems:
         raise _error(directory, problems)
@@ -88,8 +95,8 @@ def _check_part(
     if receipt is None:
         yield f"{path.name} has no receipt"
         return
-    if hashlib.sha256(content).hexdigest() != receipt.sha256:
-        yield f"{path.name} is not the file that its receipt tells of (SHA-256 differs)"
+    if (hashlib.sha256(content).hexdigest(), len(content)) != (receipt.sha256, receipt.bytes):
+        yield f"{path.name} is not the file that its receipt tells of (SHA-256 or size differs)"
         return
     try:
         part = read_part(content)
@@ -108,6 +115,42 @@ def _check_part(
         yield f"{path.name} counts otherwise than its receipt"
     if unknown := sorted(found["recipes"].keys() - recipes):
         yield f"{path.name} holds rows of an unknown recipe ({', '.join(unknown[:3])})"
+
+
+def _check_receipt(receipt: Receipt, unit: str, edition: int) -> Iterator[str]:
+    """What the part does not tell; a unit behind the log of changes is an unfinished one."""
+    if receipt.unit != unit:
+        yield f"the receipt {unit}.json tells of another unit"
+    if receipt.edition > edition:
+        yield (
+            f"the receipt {unit}.json follows the log of changes to {receipt.edition}, which"
+            f" speaks of the unit up to {edition}"
+        )
+
+
+def _check_beside(table: Table) -> Iterator[str]:
+    """Files beside the parts that no other check reads: what a refresh kept, and a copy's origin."""
+    try:
+        whole = Format.load(table.directory / "_table.json") == Format()
+    except ValidationError:
+        whole = False
+    if not whole:
+        yield "_table.json is not as this version writes it"
+    try:
+        load_state(table)
+    except TableError as error:
+        yield str(error)
+    for path in storage.matching(table.previous, "part-*.parquet"):
+        try:
+            read_previous(table, path)
+        except TableError as error:
+            yield f"{table.previous.name}/{path.name}: {error}; without it its rows stay as they are"
+    try:
+        Origin.load(table.directory / "_compact.json")
+    except FileNotFoundError:
+        pass
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
+        yield "_compact.json is damaged; without it `captionmill compact` cannot be run again"
 
 
 def strangers(table: Table) -> Iterator[str]:

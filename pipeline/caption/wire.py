@@ -1,7 +1,7 @@
 """What a run and its captioning processes say to each other: frames of JSON and Arrow, no pickle.
 
 A frame is two lengths, a JSON object and a body. The run says `start`, `caption` and `copies`;
-a process says `ready`, `find`, `step`, `progress`, `done` and `error`.
+a process says `ready`, `alive`, `find`, `step`, `progress`, `done` and `error`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.caption.loader import Loader
 from pipeline.caption.members import Member, Sidecar
 from pipeline.caption.plan import Unit
 from pipeline.caption.schema import SCHEMA, Row
-from pipeline.caption.unit import Killer, Task
+from pipeline.caption.tasks import Killer, Task
+from pipeline.config import CaptionConfig
 
 _LENGTHS = struct.Struct("<IQ")
 _FIELDS = tuple(field.name for field in fields(Member))
@@ -55,6 +57,15 @@ def receive(stream: IO[bytes]) -> Frame | None:
         return None
     kind, head = json.loads(text)
     return Frame(kind, head, body)
+
+
+def start_to_json(config: CaptionConfig, loader: Loader, number: int) -> dict[str, Any]:
+    """What a worker is told first: the settings, what loads its captioner, and its number."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "loader": loader.model_dump(mode="json"),
+        "number": number,
+    }
 
 
 def task_to_json(task: Task) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A captioning process: `python -m pipeline.caption.worker`, started by `isolated.py`.
+"""A captioning process: `python -m pipeline.caption.worker`, started by `process.py`.
 
 It talks through standard input and output, writes no file, and ends when its input does:
 whoever started it holds the other end, and the kernel closes it however that process ends.
@@ -12,21 +12,28 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, Any
 
 from pipeline import errors
 from pipeline.caption import wire
+from pipeline.caption.ahead import STRETCHES
 from pipeline.caption.archives import Reading, open_archive
 from pipeline.caption.copies import Place
 from pipeline.caption.loader import Loader
 from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
-from pipeline.caption.unit import Step, Task, UnitCaptioner, read_ahead
+from pipeline.caption.room import readers, room
+from pipeline.caption.tasks import Step, Task
+from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
+
+ALIVE = 1.0
+"""Seconds between two words that a picture was read."""
 
 
 class Worker:
@@ -35,11 +42,11 @@ class Worker:
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._sending = threading.Lock()
+        self._said = 0.0
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[list[Place | None]] = queue.SimpleQueue()
         self._paths: dict[str, str] = {}
         self._opened: OrderedDict[str, Archive] = OrderedDict()
-        self._most_open = 1
         self._reading = Reading()
 
     def work(self) -> None:
@@ -49,11 +56,13 @@ class Worker:
             return
         config = CaptionConfig.model_validate(start.head["config"])
         self._reading = Reading.of(config)
-        # No picture that is read ahead is of an archive that was left longer ago.
-        self._most_open = read_ahead(config) + 1
-        captioner = Loader.model_validate(start.head["loader"]).load()
+        loader = Loader.model_validate(start.head["loader"])
+        captioner = loader.load(start.head["number"])
         marker = describe(config, captioner)
-        self._send("ready", {"marker": marker.model_dump(mode="json")})
+        here = 1 if loader.pinned else room(marker.settings["device"], marker.settings["threads"])
+        threads = readers(here if config.workers == "auto" else config.workers)
+        ready = {"marker": marker.model_dump(mode="json"), "room": here, "threads": threads}
+        self._send("ready", ready)
         threading.Thread(target=self._listen, daemon=True).start()
         units = UnitCaptioner(
             config,
@@ -61,10 +70,12 @@ class Worker:
             marker,
             self._archive,
             copies=self._ask,
-            progress=lambda members, failed: self._send("progress", {"done": [members, failed]}),
+            progress=self._progress,
             announce=self._announce,
+            alive=self._alive,
+            threads=threads,
         )
-        for done in units.run(self._next_tasks()):
+        for done in units.run(self._next_task):
             head = {"id": done.unit.id, "stages": units.stages.take()}
             copies = [[place, *source] for place, source in done.copies.items()]
             self._send("done", head | {"copies": copies}, wire.rows_to_bytes(done.rows))
@@ -86,13 +97,11 @@ class Worker:
         # Whatever this process is in the middle of, nobody waits for it any more.
         os._exit(0)
 
-    def _next_tasks(self) -> Iterator[Task | None]:
-        while True:
-            try:
-                yield self._tasks.get_nowait()
-            except queue.Empty:
-                yield None
-                yield self._tasks.get()
+    def _next_task(self, wait: bool) -> Task | None:
+        try:
+            return self._tasks.get(wait)
+        except queue.Empty:
+            return None
 
     def _archive(self, source: str) -> Archive:
         if source not in self._opened:
@@ -100,7 +109,8 @@ class Worker:
                 location(self._paths[source]), reading=self._reading
             )
         self._opened.move_to_end(source)
-        while len(self._opened) > self._most_open:
+        # No picture that is read ahead is of an archive that was left longer ago.
+        while len(self._opened) > STRETCHES:
             self._opened.popitem(last=False)[1].close()
         return self._opened[source]
 
@@ -108,12 +118,20 @@ class Worker:
         self._send("find", {"unit": unit, "start": start, "digests": list(digests)})
         return self._answers.get()
 
+    def _progress(self, unit: str, members: int, failed: int) -> None:
+        self._send("progress", {"unit": unit, "done": [members, failed]})
+
+    def _alive(self) -> None:
+        if time.monotonic() - self._said > ALIVE:
+            self._send("alive", {})
+
     def _announce(self, step: Step) -> None:
         self._send("step", {"step": list(step)})
 
     def _send(self, kind: str, head: dict[str, Any], body: bytes = b"") -> None:
         with self._sending:
             wire.send(self._outgoing, kind, head, body)
+            self._said = time.monotonic()
 
 
 def main() -> None:

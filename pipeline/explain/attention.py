@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import images
-from pipeline.decode import search
-from pipeline.models.captioner import Layout
+from pipeline.models.captioner import Layout, Memory
 from pipeline.predict import Predictor
 
 SHOWN_SIDE = 448
@@ -79,11 +78,12 @@ def explain(captioner: Predictor, data: bytes, beam: int | None = None) -> Expla
         ImageError: it cannot be decoded.
     """
     layout = captioner.model.encoder.layout
-    width = captioner.generation.beam if beam is None else beam
     pixels = captioner.pixels(data)[None]
     with torch.inference_mode():
-        memory = captioner.model.memory(captioner.features(pixels))
-        [[best]] = search(captioner.model, memory, captioner.limits, beam=width)
+        views = captioner.encode(pixels)
+        # The first view is the picture itself. A copy: see `decode.capture`.
+        memory = Memory(views.tokens_BSD[:1].clone())
+        [[best]] = captioner.hypotheses(views, beam)
         prefix = [captioner.limits.bos, *best.tokens[:-1]]
         captions_BCT = torch.tensor([[prefix]], device=captioner.device)
         everywhere = torch.ones_like(captions_BCT, dtype=torch.bool)

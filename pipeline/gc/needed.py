@@ -53,7 +53,7 @@ def needed(work: Path, tables: Sequence[Location]) -> Needed:
     if strangers := sorted(_promoted(work).difference(names)):
         raise ConfigError(
             f"the audit log of {work} tells of the model {strangers[0]!r}, which the registry "
-            f"{tracker.address} does not have, so that what is needed cannot be told. Set "
+            f"{tracker.uri} does not have, so that what is needed cannot be told. Set "
             "MLFLOW_TRACKING_URI as it was for the promotions; if that registry is gone for good, "
             "`captionmill retrain` registers the model again"
         )

@@ -100,6 +100,15 @@ class DocumentFrequencies:
         storage.commit(path, self.to_bytes())
 
     @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            ValueError, KeyError, OSError: no such table.
+        """
+        return cls._read(pq.read_table(io.BytesIO(content)))
+
+    @classmethod
     def load(cls, path: Path, *, end_token: bool = False) -> Self:
         """Read a table that `save` wrote.
 

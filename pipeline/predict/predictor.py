@@ -13,10 +13,12 @@ from torch import Tensor
 from pipeline import images as picture
 from pipeline.config_model import GenerationConfig
 from pipeline.decode import Caption, Hypothesis, Sampling, search
-from pipeline.errors import ConfigError, ImageError
+from pipeline.errors import ConfigError, ImageError, ModelError
 from pipeline.images import Transform
+from pipeline.metrics import DocumentFrequencies
 from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
+from pipeline.predict.consensus import Consensus
 from pipeline.predict.limits import search_limits
 
 Image = str | os.PathLike[str] | bytes | Tensor
@@ -47,11 +49,17 @@ class Predictor:
         self.model_version = version
         self.limits = search_limits(saved.tokenizer, saved.generation)
         """What a caption may be, in token ids."""
+        self.consensus = _consensus(saved, ref)
         self.fingerprint = fingerprint
         """Of the tensors, tokenizer and settings: equal fingerprints caption equally."""
 
     def __repr__(self) -> str:
         return f"Predictor({self.ref}, {self.fingerprint}, {self.device})"
+
+    @property
+    def views(self) -> int:
+        """Memories a picture: 2 where the mirrored one takes part in the search."""
+        return self.consensus.views if self.consensus is not None else 1
 
     @property
     def transform(self) -> Transform:
@@ -101,13 +109,21 @@ class Predictor:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Memory:
-        """What the decoder attends to, of uint8 pictures [B, 3, size, size]."""
+        """What the decoder attends to [views * B, S, D], of uint8 pictures [B, 3, size, size]."""
         return self.model.memory(self.features(pixels))
 
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
-        """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size]."""
-        images = picture.normalise(pixels.to(self.device), self.transform)
+        """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size].
+
+        With two views, of the B pictures and then of the B mirrored ones.
+        """
+        waits = self.device.type != "cuda" or pixels.device.type != "cpu"
+        # From pinned memory the copy need not be waited for.
+        pixels = (pixels if waits else pixels.pin_memory()).to(self.device, non_blocking=not waits)
+        if self.views == 2:
+            pixels = torch.cat([pixels, pixels.flip(-1)])
+        images = picture.normalise(pixels, self.transform)
         return self.model.features(images.to(self.dtype))
 
     @torch.inference_mode()
@@ -119,7 +135,7 @@ class Predictor:
         sampling: Sampling | None = None,
         keys: Sequence[int | str] | None = None,
     ) -> list[Caption]:
-        """Caption from `features`; `keys` name the pictures for `sampling`."""
+        """Caption from what `features` gives; `keys` name the pictures for `sampling`."""
         memory = self.model.memory(features.to(self.device, self.dtype))
         return self.caption_memory(memory, beam, candidates, sampling, keys)
 
@@ -133,6 +149,19 @@ class Predictor:
         keys: Sequence[int | str] | None = None,
     ) -> list[Caption]:
         """Caption from what `encode` gives; the rest as `caption_features`."""
+        found = self.hypotheses(memory, beam, candidates, sampling, keys)
+        return [self._caption(hypotheses) for hypotheses in found]
+
+    @torch.inference_mode()
+    def hypotheses(
+        self,
+        memory: Memory,
+        beam: int | None = None,
+        candidates: int = 1,
+        sampling: Sampling | None = None,
+        keys: Sequence[int | str] | None = None,
+    ) -> list[list[Hypothesis]]:
+        """What is found for each of B pictures, best first, from what `encode` gives."""
         width = self.generation.beam if beam is None else beam
         if min(width, candidates) < 1:
             raise ConfigError(f"beam = {width}, candidates = {candidates}: both start at 1")
@@ -141,7 +170,15 @@ class Predictor:
                 f"candidates = {candidates}, but beam = {beam} finds no more than {beam} captions; "
                 f"beam = {candidates}, or no beam"
             )
-        found = search(
+        if sampling is None and self.consensus is not None and max(width, candidates) > 1:
+            found = self.consensus.search(
+                self.model, memory, self.limits, beam=max(width, candidates)
+            )
+            return [hypotheses[:candidates] for hypotheses in found]
+        if self.views == 2:
+            pictures = torch.arange(len(memory.tokens_BSD) // 2, device=self.device)
+            memory = memory.select(pictures)
+        return search(
             self.model,
             memory,
             self.limits,
@@ -150,7 +187,6 @@ class Predictor:
             sampling=sampling,
             keys=keys,
         )
-        return [self._caption(hypotheses) for hypotheses in found]
 
     def _caption(self, hypotheses: list[Hypothesis]) -> Caption:
         found = [(self.saved.tokenizer.decode(h.tokens), h.score) for h in hypotheses]
@@ -191,3 +227,16 @@ class Predictor:
             )
         array = image.permute(1, 2, 0).contiguous().cpu().numpy()
         return torch.from_numpy(picture.fit(array, self.transform))
+
+
+def _consensus(saved: SavedCaptioner, ref: str) -> Consensus | None:
+    if saved.generation.consensus is None:
+        return None
+    if saved.document_frequencies is None:
+        raise ModelError(
+            f"{ref} asks for a consensus (generation.consensus), which weighs words by document"
+            " frequencies, and has none; train it with captionmill, or take consensus out of its"
+            " generation settings"
+        )
+    frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
+    return Consensus(saved.generation.consensus, saved.tokenizer, frequencies)

@@ -57,6 +57,11 @@ class RemotePath:
         bucket, _, key = url.removeprefix(SCHEME).partition("/")
         if not url.startswith(SCHEME) or not bucket:
             raise ConfigError(f"{url!r} is not a URL of object storage; write s3://bucket/prefix")
+        if "@" in bucket:
+            raise ConfigError(
+                f"{url}: credentials do not belong into a URL, which is stored and shown; "
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         return cls(bucket, key.rstrip("/"))
 
     def __str__(self) -> str:

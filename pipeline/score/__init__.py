@@ -61,18 +61,19 @@ def score(config: Config, work: Path, shard_set: ShardSet, checkpoint: Checkpoin
             ref=checkpoint.path,
             name="candidate",
         )
-        evaluation = evaluate_captioner(
-            predictor,
-            reader,
-            beam=settings.beam,
-            batch_size=settings.batch_size,
-            shuffle_images=settings.shuffle_images,
-            document_frequencies=stored_frequencies(config),
-        )
-        if settings.meteor:
-            evaluation = _with_meteor(evaluation, reader)
         parameters = {"split": settings.split, "checkpoint": checkpoint.fingerprint}
+        # Around all of it: a server that is away is told of before the pictures are captioned.
         with Tracker(work).run("score", f"score-{fingerprint}", fingerprint, parameters) as tracked:
+            evaluation = evaluate_captioner(
+                predictor,
+                reader,
+                beam=settings.beam,
+                batch_size=settings.batch_size,
+                shuffle_images=settings.shuffle_images,
+                document_frequencies=stored_frequencies(config),
+            )
+            if settings.meteor:
+                evaluation = _with_meteor(evaluation, reader)
             record = ScoreCard(
                 path=str(directory),
                 fingerprint=fingerprint,

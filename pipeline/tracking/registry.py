@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,17 @@ class Tracker(Files):
         found = _pages(self.client.search_registered_models)
         return sorted(model.name for model in found if not model.name.endswith(SUFFIX))
 
+    def leases(self) -> dict[str, float]:
+        """By name, the models whose aliases somebody holds, and for how many seconds."""
+        if self.unused():
+            return {}
+        models = self.client.search_registered_models(f"name LIKE '%{SUFFIX}'", max_results=1000)
+        now = time.time()
+        return {
+            model.name.removesuffix(SUFFIX): now - model.creation_timestamp / 1000
+            for model in models
+        }
+
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model itself, without our prefix; empty if there is none."""
         model = self._model(name)
@@ -187,7 +199,7 @@ class Tracker(Files):
             there = f"it has: {', '.join(others)}" if others else "it is empty"
             lack = "no champion yet: " if alias == "champion" else ""
             return (
-                f"{lack}no model {asked} in the registry {self.address} ({there}); "
+                f"{lack}no model {asked} in the registry {self.uri} ({there}); "
                 f"{retrain}, or {otherwise}"
             )
         pointing = ", ".join(f"{key} -> {value}" for key, value in aliases.items()) or "none"

@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, StoppedError
-from pipeline.tracking.store import (
-    ARTIFACTS,
-    FINGERPRINT,
-    INSTALL,
-    Store,
-    answering,
-    installed,
-)
+from pipeline.tracking.away import answering
+from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, INSTALL, Store, installed
 
 
 class Run:

@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import os
-import re
 import shutil
 import time
 import uuid
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TrackingAwayError
+from pipeline.tracking.away import RemoteClient, few_retries, may_pass
 
 ARTIFACTS = "mlflow-artifacts"
 FINGERPRINT = "captionmill.fingerprint"
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-MAKE_ROOM = "make room and run the same command again to go on"
 INSTALL = "pip install 'mlflow>=3.13,<4'"
 
 # What MLflow would otherwise send, draw or say; a user's own settings win.
@@ -45,11 +43,7 @@ class Store:
         given = os.environ.get("MLFLOW_TRACKING_URI")
         self.local = not given
         self.uri = given or f"sqlite:///{self.database}"
-
-    @property
-    def address(self) -> str:
-        """The store's address, without a password."""
-        return masked(self.uri)
+        self.remote = self.uri.startswith(("http://", "https://"))
 
     def unused(self) -> bool:
         """Whether nothing was ever stored here; answered without importing MLflow."""
@@ -61,6 +55,7 @@ class Store:
 
         Raises:
             ConfigError: MLflow is not installed or its store cannot be used.
+            TrackingAwayError: its server does not answer.
         """
         if not installed():
             raise ConfigError(f"the model registry needs MLflow, which is missing: {INSTALL}")
@@ -69,21 +64,26 @@ class Store:
         with self._usable():
             if self.local and not self.database.exists():
                 self._create()
-            client = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
-            with _few_retries():
+            client: Any = MlflowClient(self.uri, os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
+            with few_retries():
                 client.search_experiments(max_results=1)
-            return client
+            return RemoteClient(client, self.uri) if self.remote else client
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
-        """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full."""
+        """Raise ConfigError where the store refuses: it is away, damaged, read-only or its disk full.
+
+        A server that is away is TrackingAwayError.
+        """
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
-            reason = _reason(error)
+            # SQLAlchemy may put a hint to programmers before what the database said.
+            lines = str(error).splitlines()
+            reason = next((line for line in lines if not line.startswith("(raised as")), lines[0])
             way_out = (
                 f"put a sound {self.database.name} in its place, or move it away: the stages' own "
                 "work stays, and `captionmill retrain` registers it again"
@@ -91,10 +91,10 @@ class Store:
                 else "start it, or unset MLFLOW_TRACKING_URI to keep everything in the work directory"
             )
             if "disk is full" in reason:
-                way_out = MAKE_ROOM
-            raise ConfigError(
-                f"MLflow at {self.address} cannot be used: {reason}; {way_out}"
-            ) from error
+                way_out = "make room and run the same command again to go on"
+            kind = TrackingAwayError if self.remote and may_pass(error) else ConfigError
+            # Not `from error`: MLflow quotes the address, password and all, and a chain may be printed.
+            raise kind(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
 
     def _create(self) -> None:
         """Make the database whole before it has its name.
@@ -123,7 +123,7 @@ class Store:
         try:
             self.client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code != MISSING:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return False
         return True
@@ -153,84 +153,6 @@ class Store:
             self.client.log_batch(run_id, params=batch[first : first + 100])
 
 
-def _reason(error: Exception) -> str:
-    """What MLflow or its database said, without SQLAlchemy's hint to programmers before it."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return next((line for line in lines if not line.startswith("(raised as")), lines[0])
-
-
-def went_away(error: Exception) -> ConfigError | None:
-    """The error for people where the store stopped answering amid the work; None for any other.
-
-    It comes as MLflow's own exception, so that a flow's task tries again before a person is asked.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    lost = isinstance(error, MlflowException) and error.error_code in AWAY - {MISSING}
-    if not lost and not isinstance(error, SQLAlchemyError):
-        return None
-    reason = _reason(error)
-    full = "disk is full" in reason
-    return ConfigError(
-        f"MLflow stopped answering amid the work: {masked(reason)}; "
-        + (MAKE_ROOM if full else "once it is back, run the same command again to go on")
-    )
-
-
-@contextlib.contextmanager
-def _few_retries() -> Iterator[None]:
-    """For the first contact: a wrong address is told in seconds, not after MLflow's four minutes."""
-    given = os.environ.get(RETRIES)
-    os.environ.setdefault(RETRIES, "2")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[RETRIES]
-
-
-class Answer:
-    """Whether a server answered."""
-
-    given = True
-
-
-MISSING = "RESOURCE_DOES_NOT_EXIST"
-# MLflow's codes for 'it may work later'; a client that reaches nobody says INTERNAL_ERROR. A run
-# that is not there any more was in a database that another took the place of.
-AWAY = {
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "REQUEST_LIMIT_EXCEEDED",
-    MISSING,
-}
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[Answer]:
-    """Requests that may fail because nobody answers: after few retries `given` is False.
-
-    A database file that was damaged under a run, or a run that somebody deleted, takes as little
-    as a server that is away.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DatabaseError
-
-    answer = Answer()
-    try:
-        with _few_retries():
-            yield answer
-    except MlflowException as error:
-        # The class itself: its subclasses are statements that are wrong.
-        damaged = type(error.__cause__) is DatabaseError
-        deleted = "Current state is deleted" in str(error)
-        if error.error_code not in AWAY and not damaged and not deleted:
-            raise
-        answer.given = False
-
-
 @functools.cache
 def installed() -> bool:
     """Whether MLflow can be imported; imports it, quietly (a second or so, once)."""
@@ -246,8 +168,3 @@ def installed() -> bool:
             raise
         return False
     return True
-
-
-def masked(uri: str) -> str:
-    """`uri` without the password it may carry."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)

@@ -21,6 +21,7 @@ from pathlib import Path
 from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import CaptionmillError
+from pipeline.masking import masked
 from pipeline.records import ShardSet
 from pipeline.train.rank import divide_output, train_as_rank
 
@@ -40,9 +41,9 @@ def main(job_file: Path) -> None:
             Path(job["directory"]),
         )
     except Exception as error:  # noqa: BLE001  the last place that can say what it was
-        os.write(2, "".join(traceback.format_exception(error)).encode())
+        os.write(2, masked("".join(traceback.format_exception(error))).encode())
         known = isinstance(error, CaptionmillError)
-        facts = {"kind": type(error).__name__, "known": known, "message": str(error)}
+        facts = {"kind": type(error).__name__, "known": known, "message": masked(str(error))}
         storage.commit_json(logs / f"{rank}.json", {**facts, "time": time.time()})
         # At once: threads and connections to a rank that is gone would hold it back.
         os._exit(error.exit_code if isinstance(error, CaptionmillError) else 1)

@@ -23,6 +23,7 @@ import torch
 from pipeline import errors, storage
 from pipeline.config import Config
 from pipeline.errors import CaptionmillError, ConfigError, RankError, StoppedError
+from pipeline.log_lines import pass_on
 from pipeline.predict import choose_device
 from pipeline.progress import say
 from pipeline.records import ShardSet
@@ -136,8 +137,7 @@ def _run(command: list[str], environment: dict[str, str], logs: Path) -> tuple[i
         try:
             with open(logs / "0.log", "ab") as log:
                 for line in process.stdout:
-                    sys.stderr.write(line.decode(errors="replace"))
-                    sys.stderr.flush()
+                    pass_on(line.decode(errors="replace"))
                     log.write(line)
                     log.flush()
             return process.wait(), bool(asked)

@@ -88,7 +88,7 @@ class RunLog:
             self.logged, self.waited, self.pictures, self.words = now, self.loader.waited, 0, 0
         if now - self.printed >= PRINT_SECONDS:
             self.printed = now
-            say("train", self.line(position, now - self.started))
+            say("train", self.line(position, now - self.started), repeated=True)
 
     def line(self, position: Position, seconds: float) -> str:
         """Progress: step, loss, rate, eta."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import sys
 import tarfile
 import zipfile
@@ -16,6 +17,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
+from pipeline.caption import Loader, process
 from pipeline.config import CaptionConfig
 
 
@@ -139,3 +141,30 @@ def report() -> Callable[[Path], dict[str, Any]]:
         return found
 
     return read
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loader]:
+    """Loaders of captioners that need no torch, so that a process starts in half a second."""
+    paths = [str(Path(__file__).parent / "light"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+    def loader(function: str = "captioner", **arguments: Any) -> Loader:
+        return Loader(function=f"light_captioner:{function}", arguments=arguments)
+
+    return loader
+
+
+@pytest.fixture
+def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How each process that died ended."""
+    ends: list[str] = []
+    autopsy = process.Process.autopsy
+
+    def noted(self: process.Process) -> tuple[str, bool]:
+        how, crashed = autopsy(self)
+        ends.append(how)
+        return how, crashed
+
+    monkeypatch.setattr(process.Process, "autopsy", noted)
+    return ends

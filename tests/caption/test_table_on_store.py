@@ -185,8 +185,10 @@ def test_a_store_that_fails_stops_the_run_and_the_next_one_finishes(
                 pass
             else:
                 break
-        # Its process is alive, so that its lock would be waited for.
-        storage.break_lock(table)
+            finally:
+                # Its process is alive, so that its lock would be waited for; and the request that
+                # fails may be the one that releases it.
+                storage.break_lock(table)
     assert on_store(table) == on_disk(tmp_path / "here")
 
 

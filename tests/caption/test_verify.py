@@ -13,6 +13,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.caption import caption, verify
+from pipeline.caption.sealed import seal, unseal
 from pipeline.caption.table import Table
 from pipeline.config import CaptionConfig
 from pipeline.errors import TableError
@@ -152,8 +153,8 @@ def test_an_unfinished_table_does_not_pass(table: Path) -> None:
 def test_a_report_that_tells_otherwise_is_found_and_made_again(
     table: Path, folder: Path, config: CaptionConfig, stub: Any
 ) -> None:
-    saved = storage.read_json(table / "_report.json")
-    storage.commit_json(table / "_report.json", saved | {"captioned": 11})
+    saved = unseal(storage.read_json(table / "_report.json"))
+    storage.commit_json(table / "_report.json", seal(saved | {"captioned": 11}))
     with pytest.raises(TableError, match="tells captioned 11, the parts 10"):
         verify(table)
     caption(config, [folder], table, stub())
@@ -163,10 +164,10 @@ def test_a_report_that_tells_otherwise_is_found_and_made_again(
 def test_a_damaged_plan_is_an_error_that_names_the_file(
     table: Path, folder: Path, config: CaptionConfig, stub: Any
 ) -> None:
-    path = table / "_plan" / "000000.parquet"
+    (path,) = (table / "_plan").iterdir()
     path.write_bytes(path.read_bytes()[:-100])
     for run in (lambda: verify(table), lambda: caption(config, [folder], table, stub())):
-        with pytest.raises(TableError, match=r"000000\.parquet is damaged"):
+        with pytest.raises(TableError, match=f"{path.name} is damaged"):
             run()
 
 

@@ -62,9 +62,12 @@ def test_help_lists_every_command_and_exit_code() -> None:
         "compact",
         "export",
         "gc",
+        "deploy",
+        "watch",
+        "doctor",
     ]
     assert "..." not in output.split("Commands:")[1], "a summary is cut at 80 columns"
-    for code in ("0", "1", "2", "3", "4", "5", "6", "130"):
+    for code in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "130"):
         assert f"\n  {code:<4} " in output.split("Exit codes:")[1].replace("\n    ", "\n  ")
 
 

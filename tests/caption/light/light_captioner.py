@@ -61,7 +61,7 @@ def with_deadly_decoder(
 ) -> LightCaptioner:
     """Decoding a file that holds `mark` ends the process by a signal, or by `-by` as its exit code.
 
-    With a file `count`, by one of them after the other.
+    By 0: decoding it does not end. With a file `count`, by one of them after the other.
     """
     load = images.load
 
@@ -113,6 +113,45 @@ def once_killed(path: str, by: int = 9, **settings: Any) -> LightCaptioner:
         batches += 1
         if first and batches == 2:
             os.kill(os.getpid(), by)
+        return inner(*args, **kwargs)
+
+    captioner.caption_pixels = caption_pixels  # type: ignore[method-assign]
+    return captioner
+
+
+def that_meets_others(path: str, workers: int) -> LightCaptioner:
+    """Captions nothing until so many processes are about to caption something."""
+    captioner = LightCaptioner()
+    inner, met = captioner.caption_pixels, Path(path)
+
+    def caption_pixels(*args: Any, **kwargs: Any) -> Any:
+        (met / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(met.iterdir())) < workers:
+            assert time.monotonic() < deadline, "the others do not come"
+            time.sleep(0.01)
+        return inner(*args, **kwargs)
+
+    captioner.caption_pixels = caption_pixels  # type: ignore[method-assign]
+    return captioner
+
+
+def that_only_the_first_loads(path: str, others: int) -> LightCaptioner:
+    """Captions nothing until so many other processes have tried, and ended."""
+    noted = Path(path)
+    with noted.open("a") as file:
+        file.write("x")
+        first = file.tell() == 1
+    if not first:
+        os._exit(3)
+    captioner = LightCaptioner(seconds=0.1)
+    inner = captioner.caption_pixels
+
+    def caption_pixels(*args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + 60
+        while noted.stat().st_size <= others:
+            assert time.monotonic() < deadline, "the others do not come"
+            time.sleep(0.01)
         return inner(*args, **kwargs)
 
     captioner.caption_pixels = caption_pixels  # type: ignore[method-assign]

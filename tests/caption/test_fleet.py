@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline import storage
-from pipeline.caption import Loader, attempts, caption, isolated, verify
+from pipeline.caption import Loader, attempts, caption, fleet, verify
 from pipeline.config import CaptionConfig
 from pipeline.errors import ModelNotFoundError, WorkerError
 
@@ -26,33 +26,6 @@ Parts = Callable[[Path], dict[str, bytes]]
 
 LIGHT = Path(__file__).parent / "light"
 CONFIG = CaptionConfig(unit_size=5, batch_size=3)
-
-
-@pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loader]:
-    """Loaders of captioners that need no torch, so that a process starts in half a second."""
-    paths = [str(LIGHT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-
-    def loader(function: str = "captioner", **arguments: Any) -> Loader:
-        return Loader(function=f"light_captioner:{function}", arguments=arguments)
-
-    return loader
-
-
-@pytest.fixture
-def deaths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How each process that died ended."""
-    ends: list[str] = []
-    autopsy = isolated.Process.autopsy
-
-    def noted(self: isolated.Process) -> tuple[str, bool]:
-        how, crashed = autopsy(self)
-        ends.append(how)
-        return how, crashed
-
-    monkeypatch.setattr(isolated.Process, "autopsy", noted)
-    return ends
 
 
 def without_recipe(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -156,12 +129,12 @@ def test_attempts_survive_restarts_of_the_whole_run(
     class StoppedError(Exception):
         pass
 
-    def stopped(self: isolated.Isolated) -> None:
+    def stopped(self: fleet.Fleet, *_: Any) -> None:
         raise StoppedError
 
     for runs in range(1, 2 + attempts.TRIES):
         with monkeypatch.context() as patch, pytest.raises(StoppedError):
-            patch.setattr(isolated.Isolated, "replace", stopped)
+            patch.setattr(fleet.Fleet, "replace", stopped)
             caption(CONFIG, [folder], table, loader)
         noted = [json.loads(path.read_text()) for path in (table / "_attempts").iterdir()]
         assert max(found["deaths"] for found in noted) == runs == len(deaths)

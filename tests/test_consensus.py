@@ -1,0 +1,115 @@
+"""The caption that agrees best with random ones: which is taken, for whom, and at what settings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from pipeline.config_model import ConsensusConfig, GenerationConfig
+from pipeline.decode import Hypothesis
+from pipeline.errors import ModelError
+from pipeline.metrics import References
+from pipeline.models.saved import SavedCaptioner
+from pipeline.predict import load_captioner
+from pipeline.predict.consensus import Consensus
+from pipeline.text import Tokenizer
+
+CAPTIONS = ["a red square on a white page", "a hot dog", "two dogs run on the page"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, save_captioner):
+    """Loads a captioner with document frequencies, by its consensus settings."""
+    plain = SavedCaptioner.load(save_captioner(tmp_path_factory.mktemp("m") / "plain", CAPTIONS))
+    # Random weights are too sure of themselves to disagree.
+    plain.model.decoder.load_state_dict(
+        {name: 0.5 * value for name, value in plain.model.decoder.state_dict().items()}
+    )
+    content = References([[c] for c in CAPTIONS]).document_frequencies.to_bytes()
+
+    def save(consensus: ConsensusConfig | None, frequencies: bytes | None = content):
+        directory = tmp_path_factory.mktemp("c") / "model"
+        directory.mkdir()
+        generation = GenerationConfig(beam=4, max_len=7, consensus=consensus)
+        dataclasses.replace(plain, generation=generation, document_frequencies=frequencies).save(
+            directory
+        )
+        return load_captioner(directory, device="cpu")
+
+    return save
+
+
+def pictures(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def hypotheses(tokenizer: Tokenizer, **scores: float) -> list[Hypothesis]:
+    found = []
+    for text, score in scores.items():
+        tokens = tuple(tokenizer.encode([text.replace("_", " ")])[0][1:])
+        found.append(Hypothesis(tokens, (score,) * len(tokens)))
+    return found
+
+
+def test_the_caption_that_agrees_with_the_drawn_ones_comes_first():
+    tokenizer = Tokenizer.train(CAPTIONS)
+    frequencies = References([[c] for c in CAPTIONS]).document_frequencies
+    found = hypotheses(tokenizer, a_hot_dog=-0.1, a_red_square=-0.5)
+    drawn = hypotheses(tokenizer, a_red_square_on_a_page=-1.0, red_square=-1.0)
+
+    def first(likelihood: float) -> str:
+        consensus = Consensus(ConsensusConfig(likelihood=likelihood), tokenizer, frequencies)
+        return tokenizer.decode(consensus._sorted(found, drawn)[0].tokens)
+
+    assert first(0.0) == "a red square"
+    assert first(100.0) == "a hot dog"
+
+
+def test_captions_are_those_that_beams_found_in_another_order(saved):
+    pixels = pictures(6)
+    plain = saved(None).caption_pixels(pixels, candidates=4)
+    agreed = saved(ConsensusConfig(likelihood=0)).caption_pixels(pixels, candidates=4)
+    for one, other in zip(plain, agreed, strict=True):
+        assert set(one.candidates) == set(other.candidates)
+    assert [one.text for one in plain] != [one.text for one in agreed]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_caption_does_not_depend_on_neighbours_or_on_the_run(saved, mirrored):
+    captioner = saved(ConsensusConfig(mirrored=mirrored))
+    pixels = pictures(5)
+    together = captioner.caption_pixels(pixels)
+    alone = [captioner.caption_pixels(one[None])[0] for one in pixels]
+    assert [one.text for one in together] == [one.text for one in alone]
+    assert [one.text for one in captioner.caption(list(pixels))] == [one.text for one in alone]
+
+
+def test_a_mirrored_picture_takes_part(saved):
+    captioner, pixels = saved(ConsensusConfig(mirrored=True, likelihood=0)), pictures(4)
+    assert len(captioner.encode(pixels).tokens_BSD) == 8
+    assert len(captioner.caption_pixels(pixels)) == 4
+    # A picture and its mirror image are looked at both, so both get the same captions.
+    straight = captioner.caption_pixels(pixels, candidates=4)
+    mirrored = captioner.caption_pixels(pixels.flip(-1), candidates=4)
+    for one, other in zip(straight, mirrored, strict=True):
+        assert {text for text, _ in one.candidates} & {text for text, _ in other.candidates}
+
+
+def test_one_beam_leaves_nothing_to_choose_from(saved):
+    pixels = pictures(3)
+    plain = saved(None).caption_pixels(pixels, beam=1)
+    assert saved(ConsensusConfig(mirrored=True)).caption_pixels(pixels, beam=1) == plain
+
+
+def test_a_model_without_document_frequencies_says_so(saved):
+    with pytest.raises(ModelError, match="weighs words by document frequencies, and has none"):
+        saved(ConsensusConfig(), frequencies=None)
+
+
+def test_a_model_without_consensus_is_described_as_before_there_was_one():
+    assert "consensus" not in GenerationConfig().model_dump(mode="json")
+    settings = GenerationConfig(consensus=ConsensusConfig())
+    assert GenerationConfig.model_validate(settings.model_dump(mode="json")) == settings
