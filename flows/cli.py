@@ -28,7 +28,7 @@ from flows import (
     watch,
 )
 from flows.command_group import EXIT_CODES, Commands
-from flows.options import settings_options
+from flows.options import said, settings_options
 from pipeline import storage
 from pipeline.config import load_config
 from pipeline.records import TableReport
@@ -175,7 +175,7 @@ for command in (results.score_captions, results.compare, results.document_freque
 @click.option(
     "--require-approval", is_flag=True, help="Wait for `captionmill approve` before it captions."
 )
-@click.option("--cause", default="", metavar="TEXT", help="Why; kept in the audit log.")
+@click.option("--cause", default="", type=said, metavar="TEXT", help="Why; kept in the audit log.")
 @settings_options
 def promote(
     dry_run: bool,
@@ -211,7 +211,9 @@ for command in (models.models, models.approve, models.rollback):
 
 
 @main.command()
-@click.option("--cause", default="", metavar="TEXT", help="Who or what asks; in the run's name.")
+@click.option(
+    "--cause", default="", type=said, metavar="TEXT", help="Who or what asks; in the run's name."
+)
 @click.option(
     "--table",
     "tables",

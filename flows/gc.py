@@ -8,6 +8,7 @@ import click
 
 from flows import report
 from flows.options import work_option
+from pipeline.remote import Location, location
 
 
 @click.command()
@@ -25,11 +26,11 @@ from flows.options import work_option
     "tables",
     multiple=True,
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A table outside the work directory; the models that made it stay.",
+    type=location,
+    help="A table outside the work directory, or an s3:// prefix; the models that made it stay.",
 )
 @work_option
-def gc(delete: bool, keep_days: float, tables: tuple[Path, ...], work: Path) -> None:
+def gc(delete: bool, keep_days: float, tables: tuple[Location, ...], work: Path) -> None:
     """List what no alias, table or recent run needs.
 
     Trainings, scores, shards, features, files of versions without an alias, and old parts of refreshed

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from flows import report
-from flows.options import work_option
+from flows.options import said, work_option
 from pipeline.errors import ConfigError
 from pipeline.promote.audit import Entry
 from pipeline.promote.listing import (
@@ -73,8 +73,8 @@ def show(ref: str, as_json: bool, work: Path) -> None:
 
 @click.command()
 @click.argument("ref", metavar="REF")
-@click.option("--by", required=True, metavar="NAME", help="Who lets it through.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the name.")
+@click.option("--by", required=True, type=said, metavar="NAME", help="Who lets it through.")
+@click.option("--reason", default="", type=said, metavar="TEXT", help="Why; kept with the name.")
 @click.option(
     "--overrule", is_flag=True, help="Also a version that the gate refused or that was taken back."
 )
@@ -102,8 +102,10 @@ def approve(ref: str, by: str, reason: str, overrule: bool, work: Path) -> None:
 
 
 @click.command()
-@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the audit log.")
-@click.option("--by", metavar="NAME", help="Who asks.  [default: this user]")
+@click.option(
+    "--reason", required=True, type=said, metavar="TEXT", help="Why; kept in the audit log."
+)
+@click.option("--by", type=said, metavar="NAME", help="Who asks.  [default: this user]")
 @click.option("--to", metavar="N", type=click.IntRange(1), help="Another version than `previous`.")
 @click.option(
     "--table",
@@ -142,22 +144,32 @@ def rollback(
 
 
 def resume_run(flow_run: str | None) -> None:
-    """Let the flow run that waits for this approval go on, where its server is at hand."""
-    if flow_run is None or not os.environ.get("PREFECT_API_URL"):
+    """Let the flow run that waits for this approval go on, where its server is at hand.
+
+    Raises:
+        ConfigError: the server does not answer; the approval stands.
+    """
+    if flow_run is None or not (address := os.environ.get("PREFECT_API_URL")):
         return
     from uuid import UUID
 
+    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
-    with get_client(sync_client=True) as client:
-        try:
+    try:
+        with get_client(sync_client=True) as client:
             waits = client.read_flow_run(UUID(flow_run)).state
-        except ObjectNotFound:
-            return  # Prefect's database was lost; the decision stands
-        if waits is not None and waits.is_paused():
-            client.resume_flow_run(UUID(flow_run))
-            click.echo(f"flow run {flow_run} goes on", err=True)
+            if waits is not None and waits.is_paused():
+                client.resume_flow_run(UUID(flow_run))
+                click.echo(f"flow run {flow_run} goes on", err=True)
+    except ObjectNotFound:
+        return  # Prefect's database was lost; the decision stands
+    except HTTPError as error:
+        raise ConfigError(
+            f"it is champion, but flow run {flow_run} was not resumed: Prefect at {address} does not "
+            f"answer ({type(error).__name__}); run the same command again, or resume it in Prefect's UI"
+        ) from None
 
 
 def about_versions(rows: list[VersionRow]) -> str:

@@ -20,6 +20,16 @@ work_option = click.option(
 )
 
 
+def said(words: str) -> str:
+    """Words that are kept in records and tags; a usage error where their bytes are no UTF-8."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        given = words.encode(errors="surrogateescape")
+        raise click.BadParameter(f"{given!r} is not UTF-8") from None
+    return words
+
+
 def settings_options(command: Command) -> Command:
     """-c, --set and --work, which every command takes alike."""
     for option in (

@@ -53,7 +53,7 @@ def publish_report(
     create_markdown_artifact(
         decision_markdown(shard_set, checkpoint, card, decision),
         key="captionmill-promotion",
-        description=decision.reason,
+        description=decision.sentence,
     )
 
 

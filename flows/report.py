@@ -104,7 +104,7 @@ def titles(card: ScoreCard) -> dict[str, str]:
 
 def about_decision(record: Decision) -> str:
     """The summary of `promote` and `approve`."""
-    rows = [("candidate", f"{record.model}/{record.version}"), ("decision", record.reason)]
+    rows = [("candidate", f"{record.model}/{record.version}"), ("decision", record.sentence)]
     rows += [
         (guard.name, f"{'passed' if guard.passed else 'FAILED'}: {guard.sentence}")
         for guard in record.guards
@@ -189,7 +189,7 @@ def about_chain(chain: Chain) -> str:
             ("scored on", f"{card.images:,} pictures of {card.split}"),
             ("BLEU-4", f"{card.metrics['bleu_4']:.1f}"),
             ("CIDEr", f"{card.metrics['cider']:.1f}"),
-            ("decision", decision.reason),
+            ("decision", decision.sentence),
             ("champion", champion(decision)),
         ]
     )
@@ -203,7 +203,7 @@ def about_demo(chain: Chain, table: TableReport) -> str:
         [
             ("data set", f"{pictures:,} pictures ({counts(chain.shard_set.samples)})"),
             ("champion", champion(chain.decision)),
-            ("decision", chain.decision.reason),
+            ("decision", chain.decision.sentence),
             (
                 "quality",
                 f"BLEU-4 {card.metrics['bleu_4']:.1f}, CIDEr {card.metrics['cider']:.1f} "

@@ -198,6 +198,14 @@ class Decision(Record):
     approval: str | None = None
     """Why it was approved."""
 
+    @property
+    def sentence(self) -> str:
+        """The reason, and what a candidate that waits is waiting for."""
+        if not self.waiting:
+            return self.reason
+        ref = f"{self.model}/{self.version}"
+        return f"{self.reason}; it waits for `captionmill approve {ref} --by NAME`"
+
     def failed(self) -> list[Guard]:
         """The guards that it does not pass."""
         return [guard for guard in self.guards if not guard.passed]

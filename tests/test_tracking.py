@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.errors import ConfigError, ModelNotFoundError
 from pipeline.tracking import Tracker, runs, store
-from pipeline.tracking.registry import directory_fingerprint, local_path
+from pipeline.tracking.files import directory_fingerprint, local_path
 from pipeline.tracking.runs import flatten
 
 
@@ -91,6 +91,15 @@ def test_files_that_are_gone_are_an_error_and_are_put_back_by_registering(
         ModelNotFoundError, match="captioner/1 is registered, but its files are gone"
     ):
         Tracker(work).resolve("captioner", version=1)
+    again = Tracker(work).register("captioner", model, None)
+    assert again.version == 1
+    assert (again.directory / "weights").read_bytes() == b"1234"
+
+
+def test_files_that_were_put_back_by_half_are_put_back_whole(work: Path, model: Path) -> None:
+    tracker = Tracker(work)
+    version = tracker.register("captioner", model, None)
+    (version.directory / "weights").write_bytes(b"12")  # killed amid the copy
     again = Tracker(work).register("captioner", model, None)
     assert again.version == 1
     assert (again.directory / "weights").read_bytes() == b"1234"

@@ -14,7 +14,7 @@ import contextlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import storage
@@ -23,6 +23,7 @@ from pipeline.gc.find import Found, find
 from pipeline.gc.needed import needed
 from pipeline.progress import say
 from pipeline.records import Record
+from pipeline.remote import Location
 
 DAY = 24 * 3600.0
 
@@ -54,7 +55,7 @@ class Report(Record):
 def collect(
     work: Path,
     *,
-    tables: Iterable[Path] = (),
+    tables: Sequence[Location] = (),
     keep_days: float = 14.0,
     delete: bool = False,
     now: float | None = None,
@@ -71,11 +72,13 @@ def collect(
     Raises:
         BusyError: a promotion is going on.
         TableError: one of `tables` is none.
-        ConfigError: the registry cannot be reached.
+        ConfigError: the registry cannot be reached, or is not the one of the promotions here.
+        DataError: the pinned evaluation set cannot be read.
+        StorageError: the object storage of a table cannot be reached.
     """
     work = work.absolute()
     with storage.lock(work / "promote") if delete else contextlib.nullcontext():
-        wanted = needed(work, list(tables))
+        wanted = needed(work, tables)
         since = (time.time() if now is None else now) - keep_days * DAY
         items, busy = [], []
         for found in find(work, wanted, since):

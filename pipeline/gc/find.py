@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +52,18 @@ def _stages(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
 
 
 def _keep_recent_sets(work: Path, wanted: Needed, since: float) -> None:
-    """The set that each shard directory is at stays while the directory is in use.
+    """The sets that late trainings read, and the set that each shard directory in use is at.
 
-    In use is one that was written lately, or that holds a set which is needed: the next run
-    builds on its parts.
+    In use is a directory that a run wrote to or locked lately, or that holds a set which is
+    needed: the next run builds on its parts.
     """
+    for training in sorted((work / "train").glob("[0-9a-f]" * 16)):
+        if newest(training) >= since and (learned := _learned_from(training)) is not None:
+            for manifest in (work / "shard").glob(f"*/sets/{learned}.json"):
+                keep_manifest(wanted, manifest)
     for directory in sorted((work / "shard").glob("[0-9a-f]" * 16)):
         used = any(manifest.parent.parent == directory for manifest in wanted.manifests)
-        if not used and newest(directory) < since:
+        if not used and max(newest(directory), _locked(directory)) < since:
             continue
         try:
             record = ShardSet.load(directory / "record.json")
@@ -67,10 +72,29 @@ def _keep_recent_sets(work: Path, wanted: Needed, since: float) -> None:
         keep_manifest(wanted, directory / "sets" / Path(record.manifest).name)
 
 
+def _learned_from(training: Path) -> str | None:
+    """Fingerprint of the shard set of a training, finished or not; None before its first checkpoint."""
+    for path in (
+        *training.glob("model/captioner.json"),
+        *training.glob("checkpoints/*/captioner.json"),
+    ):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(storage.read_json(path)["provenance"]["shard_set"])
+    return None
+
+
+def _locked(directory: Path) -> float:
+    """When a run last held `directory`; seconds since 1970."""
+    try:
+        return (directory / ".lock").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _shards(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
     for directory in sorted((work / "shard").glob("[0-9a-f]" * 16)):
         if not any(manifest.parent.parent == directory for manifest in wanted.manifests):
-            if newest(directory) < since:
+            if max(newest(directory), _locked(directory)) < since:
                 yield Found(directory, "shard", directory)
             continue
         for path in sorted(directory.glob("parts/*")):
@@ -96,15 +120,17 @@ def _features(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
 
 def _versions(work: Path, wanted: Needed, since: float) -> Iterator[Found]:
     """Files of versions that nobody points at; their evidence, tags and description stay."""
-    for version, root in wanted.idle:
-        cached = work / "models" / version.name / str(version.version)
-        if cached.is_dir() and newest(cached) < since:
-            yield Found(cached, "downloaded model")
-        if root is None or not root.is_relative_to(work):
-            continue  # on a server, or in somebody else's folder
-        for path in sorted(root.iterdir()):
-            if path.name != "evidence" and newest(path) < since:
-                yield Found(path, f"files of {version.ref}")
+    for version, folders in wanted.idle:
+        for folder in folders:
+            if folder.is_relative_to(work / "models"):
+                if newest(folder) < since:
+                    yield Found(folder, "downloaded model")
+                continue
+            if not folder.is_relative_to(work):
+                continue  # in somebody else's folder
+            for path in sorted(folder.iterdir()):
+                if path.name != "evidence" and newest(path) < since:
+                    yield Found(path, f"files of {version.ref}")
 
 
 def _previous(wanted: Needed, since: float) -> Iterator[Found]:

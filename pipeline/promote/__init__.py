@@ -24,6 +24,7 @@ from pipeline.promote.case import Case
 from pipeline.promote.evaluation_set import pin, pinned_set
 from pipeline.promote.judging import judge
 from pipeline.promote.keep import attach_evidence, stored_decision
+from pipeline.promote.lineage import earlier_sets
 from pipeline.promote.moves import begin, finish_pending, promotions, remove_torn
 from pipeline.promote.rollback import rollback
 from pipeline.promote.settle import decided
@@ -67,6 +68,7 @@ def promote(
         AliasMovedError: the champion was moved while the candidate was compared with it.
     """
     _check(config, shard_set, checkpoint, score_card)
+    tracker = Tracker(work)
     case = Case(
         config,
         work.absolute(),
@@ -76,16 +78,16 @@ def promote(
         asked_by or this_user(),
         cause,
         flow_run,
+        earlier_sets(tracker, config.promote.name, checkpoint),
     )
     if dry_run:
-        return _rehearse(case)
+        return _rehearse(case, tracker)
     with storage.lock(promotions(case.work)):
         remove_torn(case.work)
-        tracker = Tracker(case.work)
         finish_pending(tracker, config.promote.name)
         decision, known = _decide_and_settle(case, tracker)
         note = _moved(tracker, decision)
-    say("promote", f"{'nothing new: ' if known else ''}{decision.reason}{note}")
+    say("promote", f"{'nothing new: ' if known else ''}{decision.sentence}{note}")
     return decision
 
 
@@ -131,16 +133,15 @@ def _decide_and_settle(case: Case, tracker: Tracker) -> tuple[Decision, bool]:
     return decision, False
 
 
-def _rehearse(case: Case) -> Decision:
+def _rehearse(case: Case, tracker: Tracker) -> Decision:
     """The decision, made in a temporary directory; registry and work directory stay as they are."""
-    tracker = Tracker(case.work)
     evaluation_set = pinned_set(case.config, tracker, case.shard_set)
     name = case.config.promote.name
     champion = tracker.champion(name)
     candidate = tracker.would_register(name, Path(case.checkpoint.path))
     with _scratch() as directory:
         decision = judge(case, candidate, champion, evaluation_set, directory)
-    say("promote", f"dry run, nothing is changed: {decision.reason}")
+    say("promote", f"dry run, nothing is changed: {decision.sentence}")
     return decision
 
 

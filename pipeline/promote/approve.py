@@ -9,8 +9,16 @@ from pipeline.errors import AliasMovedError, ConfigError
 from pipeline.progress import say
 from pipeline.promote import audit
 from pipeline.promote.audit import Entry
-from pipeline.promote.keep import attach_approval, decision_tags, read_decision
+from pipeline.promote.keep import (
+    ROLLED_BACK,
+    attach_approval,
+    decision_tags,
+    evidence_of,
+    read_decision,
+    taken_back,
+)
 from pipeline.promote.moves import Move, begin, finish_pending, new_id, promotions
+from pipeline.promote.rollback import require_whole
 from pipeline.promote.settle import crowned, numbers
 from pipeline.records import Decision
 from pipeline.tracking import ModelVersion, Tracker
@@ -41,6 +49,8 @@ def approve(
         ModelNotFoundError: there is no such version.
         ConfigError: it does not wait, and nobody overrules the gate; or `by` is empty.
         AliasMovedError: the champion is another than it was compared with.
+        WeightsError: the version's files are damaged.
+        DataError: its evidence is gone.
         BusyError: a promotion is going on.
     """
     if not by.strip():
@@ -59,6 +69,8 @@ def approve(
             attach_approval(tracker, found, decision, work)
             return decision
         _check(found, decision, aliases, overrule=overrule)
+        require_whole(found)
+        evidence_of(found)  # that of which the card is made again is there
         approved = decision.model_copy(
             update={
                 "promoted": True,
@@ -83,8 +95,8 @@ def approve(
             before=aliases,
             after=crowned(found.version, aliases),
         )
-        tags = {**decision_tags(approved), "rolled_back": ""}
-        begin(tracker, Move(entry=entry, decision=approved, tags=tags))
+        tags = {**decision_tags(approved), ROLLED_BACK: ""}
+        begin(tracker, Move(entry=entry, decision=approved, tags={found.version: tags}))
         attach_approval(tracker, found, approved, work)
     say("promote", f"{found.ref} is champion, approved by {by}")
     return approved
@@ -97,7 +109,7 @@ def _check(
         return
     if not decision.waiting:
         state = "refused"
-        if back := found.tags.get("captionmill.rolled_back"):
+        if back := taken_back(found):
             state = f"rolled back ({back})"
         elif decision.promoted:
             state = "promoted before, and the champion was moved since"

@@ -70,13 +70,13 @@ def read(path: Path) -> list[Entry]:
         DataError: a line is no entry; names it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         return []
     entries = []
-    for number, line in enumerate(lines, 1):
-        if not line.endswith("\n"):
-            continue  # cut short; the next append removes it
+    # Not `str.splitlines`: a reason may hold other ends of lines, such as U+2028. What stands after
+    # the last newline was cut short, and the next append removes it.
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             entries.append(Entry.model_validate_json(line))
         except ValidationError as error:

@@ -27,6 +27,8 @@ class Case:
     asked_by: str
     cause: str
     flow_run: str | None
+    earlier: tuple[ShardSet, ...]
+    """What the captioners learned from that it was started from."""
 
     def identity(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from pipeline.promote.measure import Measured
 from pipeline.records import SLICES, Behaviour, EvaluationSet, Example, Gain, SliceScore
 from pipeline.shards import ShardReader
 
+LONGEST_VALUE = 100
+"""Characters of a slice's value."""
 EXAMPLES = 6
 """Pictures shown with both captions: half where the candidate gains most, half where it loses."""
 
@@ -41,7 +44,7 @@ class Evaluator:
     """The evaluation set's references, and what measurements are worth against them."""
 
     def __init__(self, config: Config, evaluation_set: EvaluationSet) -> None:
-        self.settings = config.promote
+        self.settings, self.evaluation_set = config.promote, evaluation_set
         reader = ShardReader(evaluation_set.shard_set, evaluation_set.split)
         infos = reader.infos()
         self.references = References([info["captions"] for info in infos])
@@ -122,7 +125,7 @@ def _loss(row: SliceScore) -> float:
 
 
 def _column(name: str, infos: Sequence[dict[str, Any]]) -> list[str]:
-    """Each picture's value of a `meta` column, as text.
+    """Each picture's value of a `meta` column, as text; long ones are cut.
 
     Raises:
         ConfigError: no picture has that column; names those there are.
@@ -133,7 +136,7 @@ def _column(name: str, infos: Sequence[dict[str, Any]]) -> list[str]:
             f"promote.slice_by = {name!r}: the evaluation set's pictures have no such column in "
             f"`meta`; they have {', '.join(known) or 'none'}"
         )
-    return [str(info["meta"].get(name)) for info in infos]
+    return [textwrap.shorten(str(info["meta"].get(name)), LONGEST_VALUE) for info in infos]
 
 
 def shown(slices: Sequence[SliceScore]) -> tuple[SliceScore, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config_retrain import DriftConfig
-from pipeline.errors import TableError
+from pipeline.errors import ConfigError, DataError, TableError
 from pipeline.metrics import DocumentFrequencies, ptb
 from pipeline.promote.behaviour import length_and_vocabulary
 from pipeline.promote.keep import evidence_of, read_decision
@@ -58,11 +58,9 @@ def word_drift(settings: DriftConfig, champion: ModelVersion, shard_set: ShardSe
 
 def _learned(champion: ModelVersion) -> set[str]:
     """SHA-256 of the pictures the champion was trained with; none if its shards are gone."""
-    from pipeline.errors import ConfigError, ShardError
-
     try:
         return set(ShardReader(evidence_of(champion)[0], "train").digests())
-    except (FileNotFoundError, ShardError, ConfigError):
+    except (DataError, ConfigError):
         return set()
 
 
@@ -146,7 +144,8 @@ def _sample(table: Path, champion: ModelVersion, number: int) -> tuple[list[str]
             columns=["caption", "score"], filter=made_by & (ds.field("status") == "captioned")
         )
     except (pa.ArrowInvalid, OSError) as error:
-        raise TableError(f"{table} cannot be read: {error}; see `captionmill verify`") from None
+        reason = str(error).splitlines()[0]
+        raise TableError(f"{table} cannot be read: {reason}; see `captionmill verify`") from None
     step = max(1, len(rows) // number)
     places = pa.array(range(0, len(rows), step), pa.int64())[:number]
     rows = rows.take(places)

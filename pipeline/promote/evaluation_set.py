@@ -7,6 +7,7 @@ has grown since; to change to another set somebody names its fingerprint.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -47,26 +48,27 @@ def pinned_set(
     """The set to decide on: the one that is asked for, the pinned one, or else the present one.
 
     Raises:
-        DataError: there is none, or its pictures are gone.
+        DataError: there is none, its pictures are gone, or another release noted it.
         ConfigError: `promote.evaluation_set` is neither the present split's nor the pinned one's.
     """
     asked, pinned = config.promote.evaluation_set, _pinned(config, tracker)
     if pinned is not None and asked in (None, pinned.fingerprint):
-        if not quiet and pinned.fingerprint != _present_fingerprint(config, shard_set):
+        present = _present_fingerprint(config, shard_set)
+        if not quiet and pinned.fingerprint != present:
             say(
                 "promote",
                 f"evaluation set {pinned.fingerprint}: the {pinned.images:,} pictures of "
                 f"{pinned.split!r} that it was pinned to",
             )
-        return _whole(pinned)
-    present = present_set(config, shard_set)
-    if asked not in (None, present.fingerprint):
+        return _whole(pinned, present)
+    now = present_set(config, shard_set)
+    if asked not in (None, now.fingerprint):
         known = f", the pinned one {pinned.fingerprint}" if pinned is not None else ""
         raise ConfigError(
-            f"promote.evaluation_set = {asked!r} is not at hand: the split {present.split!r} is "
-            f"{present.fingerprint} ({present.images:,} pictures){known}"
+            f"promote.evaluation_set = {asked!r} is not at hand: the split {now.split!r} is "
+            f"{now.fingerprint} ({now.images:,} pictures){known}"
         )
-    return present
+    return now
 
 
 def check_evaluation_set(config: Config, work: Path, shard_set: ShardSet) -> None:
@@ -89,11 +91,19 @@ def pin(config: Config, tracker: Tracker, evaluation_set: EvaluationSet) -> None
 
 
 def _pinned(config: Config, tracker: Tracker) -> EvaluationSet | None:
-    text = tracker.model_tags(config.promote.name).get(TAG, "")
+    name = config.promote.name
+    text = tracker.model_tags(name).get(TAG)
+    if text is None:
+        return None
     try:
         pinned = EvaluationSet.model_validate_json(text)
     except ValidationError:
-        return None  # none yet
+        if config.promote.evaluation_set is not None:
+            return None  # somebody names another one
+        raise DataError(
+            f"the evaluation set pinned on {name} cannot be read by this release; set "
+            "promote.evaluation_set to the fingerprint of the present split to change to that"
+        ) from None
     # Its paths are absolute, and the work directory may have been moved or copied since.
     manifest = tracker.work.joinpath("shard", *Path(pinned.shard_set.manifest).parts[-3:])
     if not manifest.exists():
@@ -108,14 +118,14 @@ def _present_fingerprint(config: Config, shard_set: ShardSet) -> str | None:
     return ShardReader(shard_set, config.score.split).fingerprint
 
 
-def _whole(pinned: EvaluationSet) -> EvaluationSet:
+def _whole(pinned: EvaluationSet, present: str | None) -> EvaluationSet:
     try:
         found = ShardReader(pinned.shard_set, pinned.split).fingerprint
     except ShardError as error:
         raise DataError(
             f"the pinned evaluation set {pinned.fingerprint} ({pinned.images:,} pictures of "
-            f"{pinned.split!r}) is gone: {error}. Put it back, or set promote.evaluation_set to the "
-            "fingerprint of the present split to change to that"
+            f"{pinned.split!r}) is gone: {error}. Put it back, or change to the present split: "
+            f"promote.evaluation_set = {present or 'its fingerprint, once it has pictures'}"
         ) from None
     if found != pinned.fingerprint:
         raise DataError(
@@ -125,11 +135,22 @@ def _whole(pinned: EvaluationSet) -> EvaluationSet:
     return pinned
 
 
-def overlap(shard_set: ShardSet, evaluation_set: EvaluationSet) -> list[str]:
-    """File names of the evaluation set's pictures that are training pictures too, by SHA-256."""
-    if not shard_set.samples.get("train"):
-        return []
-    learned = set(ShardReader(shard_set, "train").digests())
+def overlap(shard_sets: Sequence[ShardSet], evaluation_set: EvaluationSet) -> list[str]:
+    """File names of the evaluation set's pictures that are training pictures too, by SHA-256.
+
+    Args:
+        shard_sets: the candidate's own, then those of the captioners that it was started from; of these
+            `captionmill gc` may have removed the pictures, and then they cannot be looked at.
+        evaluation_set: the pinned one.
+    """
+    learned: set[str] = set()
+    for place, shard_set in enumerate(shard_sets):
+        if shard_set.samples.get("train"):
+            try:
+                learned.update(ShardReader(shard_set, "train").digests())
+            except ShardError:
+                if place == 0:
+                    raise
     reader = ShardReader(evaluation_set.shard_set, evaluation_set.split)
     both = [place for place, digest in enumerate(reader.digests()) if digest in learned]
     return [str(reader.info(place)["file_name"]) for place in both]

@@ -43,9 +43,14 @@ def require_enough_images(settings: PromoteConfig, images: int) -> None:
         )
 
 
-def first(candidate: str, score: float) -> Verdict:
-    """The verdict where there is no champion yet."""
-    return Verdict(True, f"{candidate} becomes the first champion with CIDEr {score:.1f}")
+def first(
+    settings: PromoteConfig, candidate: str, score: float, guards: Sequence[Guard]
+) -> Verdict:
+    """The verdict where there is no champion: the guards alone decide."""
+    if troubles := _failed(guards):
+        return Verdict(False, f"{candidate} is refused, for {'; '.join(troubles)}")
+    what = "may become" if settings.require_approval else "becomes"
+    return Verdict(True, f"{candidate} {what} the first champion with CIDEr {score:.1f}")
 
 
 def decide(
@@ -71,12 +76,17 @@ def decide(
         troubles.append("lack of gain")
     elif not gain.p_value <= settings.max_p_value:
         troubles.append("a gain that may be chance")
-    troubles += [f"{guard.name} ({guard.sentence})" for guard in guards if not guard.passed]
+    troubles += _failed(guards)
     if not troubles:
-        return Verdict(True, f"{ref} becomes champion: {numbers}")
+        what = "may become" if settings.require_approval else "becomes"
+        return Verdict(True, f"{ref} {what} champion: {numbers}")
     return Verdict(
         False, f"{ref} is refused and {other} stays champion, for {'; '.join(troubles)}: {numbers}"
     )
+
+
+def _failed(guards: Sequence[Guard]) -> list[str]:
+    return [f"{guard.name} ({guard.sentence})" for guard in guards if not guard.passed]
 
 
 def behaviour_guards(
@@ -144,10 +154,17 @@ def behaviour_guards(
 
 
 def slice_guard(settings: PromoteConfig, slices: Sequence[SliceScore]) -> Guard | None:
-    """The guard on the worst slice that is large enough; None where none is."""
-    judged = [one for one in slices if one.judged and one.champion is not None]
-    if not judged:
+    """The guard on the worst slice that is large enough; None where there are no slices."""
+    if not slices:
         return None
+    judged = [one for one in slices if one.judged and one.champion is not None]
+    allowed = f"a loss of at most {settings.guards.max_slice_loss:g} CIDEr"
+    if not judged:
+        small = (
+            f"none of the {len(slices):,} slices by {settings.slice_by} has {settings.min_slice:,} "
+            "pictures, so that none is judged"
+        )
+        return _guard("slice", True, (None, None), allowed, small)
     worst = min(judged, key=lambda one: one.candidate - (one.champion or 0.0))
     assert worst.champion is not None
     loss = worst.champion - worst.candidate
@@ -155,7 +172,7 @@ def slice_guard(settings: PromoteConfig, slices: Sequence[SliceScore]) -> Guard 
         "slice",
         loss <= settings.guards.max_slice_loss,
         (worst.candidate, worst.champion),
-        f"a loss of at most {settings.guards.max_slice_loss:g} CIDEr",
+        allowed,
         f"the worst of {len(judged):,} slices is {settings.slice_by} = {worst.value!r} "
         f"({worst.images:,} pictures): CIDEr {worst.candidate:.1f} against {worst.champion:.1f}",
     )

@@ -9,19 +9,30 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import storage
+from pipeline.config_promote import PromoteConfig
+from pipeline.errors import DataError
 from pipeline.promote.case import Case
+from pipeline.promote.gate import Verdict
 from pipeline.promote.moves import promotions
 from pipeline.promote.report import decision_markdown, model_card
 from pipeline.records import Checkpoint, Decision, Guard, ScoreCard, ShardSet
 from pipeline.tracking import ModelVersion, Tracker
 
+ROLLED_BACK = "rolled_back"
+"""The tag of a version that a person took back."""
+
 
 def decision_of(
-    base: dict[str, Any], passed: bool, waits: bool, reason: str, guards: Sequence[Guard]
+    base: dict[str, Any], settings: PromoteConfig, verdict: Verdict, guards: Sequence[Guard]
 ) -> Decision:
-    """The record of a verdict."""
+    """The record of a verdict; what passes may have to wait for a person."""
+    waits = verdict.passed and settings.require_approval
     return Decision(
-        **base, promoted=passed and not waits, waiting=waits, reason=reason, guards=tuple(guards)
+        **base,
+        promoted=verdict.passed and not waits,
+        waiting=waits,
+        reason=verdict.reason,
+        guards=tuple(guards),
     )
 
 
@@ -34,6 +45,11 @@ def read_decision(version: ModelVersion) -> Decision | None:
         return Decision.model_validate_json(version.tags.get("captionmill.decision", ""))
     except ValidationError:
         return None
+
+
+def taken_back(version: ModelVersion) -> str:
+    """When, by whom and why a version was rolled back; empty where it was not, or is let in again."""
+    return version.tags.get(f"captionmill.{ROLLED_BACK}", "")
 
 
 def stored_decision(
@@ -85,7 +101,11 @@ def attach_evidence(
 def attach_approval(
     tracker: Tracker, version: ModelVersion, decision: Decision, work: Path
 ) -> None:
-    """Write the report and the card again, with the approval in them."""
+    """Write the report and the card again, with the approval in them.
+
+    Raises:
+        DataError: see `evidence_of`.
+    """
     records = (*evidence_of(version), decision)
     folder = promotions(work) / decision.fingerprint / "evidence"
     decision.save(folder / "decision.json")
@@ -109,11 +129,15 @@ def evidence_of(version: ModelVersion) -> tuple[ShardSet, Checkpoint, ScoreCard]
     """What a decided version's decision rested on.
 
     Raises:
-        FileNotFoundError: the version carries no evidence.
+        DataError: the version carries no evidence, or it is damaged.
     """
-    folder = version.root / "evidence"
-    return (
-        ShardSet.load(folder / "shard_set.json"),
-        Checkpoint.load(folder / "checkpoint.json"),
-        ScoreCard.load(folder / "score_card.json"),
-    )
+    folder = version.evidence
+    try:
+        return (
+            ShardSet.load(folder / "shard_set.json"),
+            Checkpoint.load(folder / "checkpoint.json"),
+            ScoreCard.load(folder / "score_card.json"),
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"the evidence of {version.ref} is missing or damaged: {reason}") from None

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from pipeline import storage
-from pipeline.errors import ModelNotFoundError
+from pipeline.errors import DataError, ModelNotFoundError
 from pipeline.promote.audit import Entry, read
-from pipeline.promote.keep import evidence_of, read_decision
+from pipeline.promote.keep import evidence_of, read_decision, taken_back
 from pipeline.promote.moves import audit_log
 from pipeline.promote.report import verdict
 from pipeline.records import Decision, Record
@@ -87,9 +87,9 @@ def show_version(
     }
     try:
         shard_set, checkpoint, card = evidence_of(found)
-    except FileNotFoundError:
+    except DataError:
         return VersionDetails(**details, checkpoint=_provenance(found))
-    evidence = found.root / "evidence"
+    evidence = found.evidence
     text = evidence / "model_card.md"
     return VersionDetails(
         **details,
@@ -120,15 +120,14 @@ def _provenance(found: ModelVersion) -> dict[str, Any] | None:
 
 def _row(version: ModelVersion, aliases: dict[str, int]) -> VersionRow:
     decision = read_decision(version)
-    back = version.tags.get("captionmill.rolled_back")
+    back = taken_back(version)
     state = "undecided" if decision is None else verdict(decision)
     reason = "" if decision is None else decision.reason
-    cider = version.tags.get("captionmill.cider")
     return VersionRow(
         model=version.name,
         version=version.version,
         aliases=[alias for alias, number in aliases.items() if number == version.version],
-        cider=None if cider is None else float(cider),
+        cider=None if decision is None else decision.candidate.get("cider"),
         decision="rolled back" if back else state,
         reason=f"{back}; before that: {reason}" if back else reason,
     )

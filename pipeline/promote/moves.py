@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline import storage
 from pipeline.errors import AliasMovedError
@@ -32,8 +32,8 @@ class Move(Record):
     entry: Entry
     decision: Decision | None = None
     """Saved as its directory's record when the move is done."""
-    tags: dict[str, str] = Field(default_factory=dict)
-    """Of the entry's version."""
+    tags: dict[int, dict[str, str]] = Field(default_factory=dict)
+    """By version."""
 
     @property
     def name(self) -> str:
@@ -66,8 +66,8 @@ def begin(tracker: Tracker, move: Move) -> None:
     _carry_out(tracker, move)
 
 
-def finish_pending(tracker: Tracker, name: str) -> None:
-    """Carry out what an earlier run wrote down and did not finish, if anything.
+def finish_pending(tracker: Tracker, name: str) -> Entry | None:
+    """Carry out what an earlier run wrote down and did not finish; its entry, if there was any.
 
     Raises:
         AliasMovedError: the champion was moved since; the move is abandoned.
@@ -75,16 +75,22 @@ def finish_pending(tracker: Tracker, name: str) -> None:
     try:
         move = Move.load(_pending(tracker.work, name))
     except FileNotFoundError:
-        return
-    except (ValidationError, ValueError):
-        _pending(tracker.work, name).unlink()  # of another version of this program
-        return
+        return None
+    except ValueError:
+        _drop(tracker, name, "another release wrote it down")
+        return None
     versions = {known.version for known in tracker.versions(name)}
     if not versions.issuperset(move.entry.after.values()):
-        _pending(tracker.work, name).unlink()  # of a registry that is gone
-        return
+        _drop(tracker, name, f"{name}/{move.entry.version} is not what the registry has now")
+        return None
     say("promote", f"finishing what was {move.entry.event}: {name}/{move.entry.version}")
     _carry_out(tracker, move)
+    return move.entry
+
+
+def _drop(tracker: Tracker, name: str, why: str) -> None:
+    say("promote", f"a move of {name}'s aliases that was begun is not finished: {why}")
+    _pending(tracker.work, name).unlink()
 
 
 def _carry_out(tracker: Tracker, move: Move) -> None:
@@ -98,8 +104,8 @@ def _carry_out(tracker: Tracker, move: Move) -> None:
             version = entry.after.get(alias)
             if aliases.get(alias) != version:
                 tracker.set_alias(entry.model, alias, version)
-    if move.tags:
-        tracker.tag_version(entry.model, entry.version, move.tags)
+    for version, tags in move.tags.items():
+        tracker.tag_version(entry.model, version, tags)
     audit.append(audit_log(tracker.work), entry)
     if move.decision is not None:
         move.decision.save(Path(move.decision.path) / "record.json")

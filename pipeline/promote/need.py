@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import CaptionmillError
+from pipeline.errors import DataError, ModelNotFoundError
 from pipeline.progress import say
 from pipeline.promote.drift import caption_drift, drifted, word_drift
 from pipeline.promote.keep import evidence_of
@@ -68,8 +68,14 @@ def _known(path: Path, versions: dict[str, ModelVersion]) -> Start | None:
         return None
     if start.ref is None:
         return start
-    found = versions.get(start.ref)  # absent, or another, in a registry that was made anew
-    return start if found is not None and found.fingerprint == start.fingerprint else None
+    found = versions.get(start.ref)
+    if found is None or found.fingerprint != start.fingerprint:
+        return None  # of a registry that was made anew
+    try:
+        found.directory  # noqa: B018
+    except ModelNotFoundError:
+        return None  # `captionmill gc` removed its files, since nothing pointed at it
+    return start
 
 
 def reasons(
@@ -118,7 +124,7 @@ def _drift(
 def _grown(champion: ModelVersion, shard_set: ShardSet) -> str:
     try:
         before = evidence_of(champion)[0].samples.get("train", 0)
-    except (FileNotFoundError, ValueError, CaptionmillError):
+    except DataError:
         return "the shards are not those of the champion"
     now = shard_set.samples.get("train", 0)
     return f"training pictures: {now:,}, {now - before:+,} since {champion.ref}"

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError, ModelNotFoundError, WeightsError
 from pipeline.progress import say
 from pipeline.promote import audit
 from pipeline.promote.audit import Entry
+from pipeline.promote.keep import ROLLED_BACK, taken_back
 from pipeline.promote.moves import Move, audit_log, begin, finish_pending, new_id, promotions
 from pipeline.records import Record
 from pipeline.tracking import ModelVersion, Tracker
@@ -31,7 +32,8 @@ def rollback(
 ) -> Rollback:
     """Make `previous` (or version `to`) champion again, and keep the other one away.
 
-    A version that was rolled back is refused by later promotions until a person approves it.
+    A version that was rolled back is refused by later promotions until a person approves it. A
+    rollback that was killed is finished, and not done a second time.
 
     Raises:
         ModelNotFoundError: there is no champion, no previous one, or no version `to`.
@@ -43,7 +45,9 @@ def rollback(
         raise ConfigError("--reason says why; it cannot be empty")
     with storage.lock(promotions(work)):
         tracker = Tracker(work)
-        finish_pending(tracker, name)
+        begun = finish_pending(tracker, name)
+        if begun is not None and begun.event == "rolled back" and _same(begun, to):
+            return _done(begun)  # killed on the way; twice would go back too far
         champion = tracker.resolve(name, alias="champion")
         aliases = tracker.aliases(name)
         target = _target(tracker, champion, aliases, to)
@@ -51,8 +55,9 @@ def rollback(
         who = by or audit.this_user()
         after = {**aliases, "champion": target.version}
         after.pop("previous", None)
-        if (earlier := _before(work, target)) not in (None, champion.version):
-            after["previous"] = earlier
+        earlier = tracker.find(name, _before(work, target))
+        if earlier is not None and earlier.version != champion.version:
+            after["previous"] = earlier.version
         if after.get("challenger") == target.version:
             del after["challenger"]
         time = audit.now()
@@ -68,10 +73,23 @@ def rollback(
             before=aliases,
             after=after,
         )
-        begin(tracker, Move(entry=entry, tags={"rolled_back": f"{time} by {who}: {reason}"}))
-    say("promote", f"{target.ref} is champion again, {champion.ref} is not: {reason}")
+        tags = {champion.version: {ROLLED_BACK: f"{time} by {who}: {reason}"}}
+        if taken_back(target):
+            tags[target.version] = {ROLLED_BACK: ""}  # a person has it back
+        begin(tracker, Move(entry=entry, tags=tags))
+        return _done(entry)
+
+
+def _same(begun: Entry, to: int | None) -> bool:
+    return to is None or to == begun.after["champion"]
+
+
+def _done(entry: Entry) -> Rollback:
+    now = entry.after["champion"]
+    former = f"{entry.model}/{entry.version}"
+    say("promote", f"{entry.model}/{now} is champion again, {former} is not: {entry.why}")
     return Rollback(
-        model=name, version=champion.version, champion=target.version, by=who, reason=reason
+        model=entry.model, version=entry.version, champion=now, by=entry.asked_by, reason=entry.why
     )
 
 
@@ -96,7 +114,11 @@ def require_whole(version: ModelVersion) -> None:
     """Raise WeightsError unless the version's files are those that were registered.
 
     Without torch: going back must not wait for it.
+
+    Raises:
+        ModelNotFoundError: they are gone.
     """
+    way_out = "take another version, or train it again"
     directory = version.directory
     path = directory / "model.safetensors"
     try:
@@ -104,13 +126,10 @@ def require_whole(version: ModelVersion) -> None:
         found = storage.sha256_file(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{version.ref} cannot be gone back to: {directory} is incomplete ({error}); name another "
-            "version with --to"
+            f"{version.ref} cannot become champion: {directory} is incomplete ({error}); {way_out}"
         ) from None
     if found != wanted:
-        raise WeightsError(
-            f"{version.ref} cannot be gone back to: {path} is damaged; name another version with --to"
-        )
+        raise WeightsError(f"{version.ref} cannot become champion: {path} is damaged; {way_out}")
 
 
 def _before(work: Path, target: ModelVersion) -> int | None:

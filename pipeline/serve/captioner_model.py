@@ -91,6 +91,8 @@ def pictures(model_input: Any) -> list[bytes | str]:
         name = COLUMN if COLUMN in model_input else model_input.columns[0]
         model_input = model_input[name].tolist()
     elif isinstance(model_input, dict):
+        if COLUMN not in model_input:
+            raise ValueError(f"no key {COLUMN!r} in the input; it has {', '.join(model_input)}")
         model_input = model_input[COLUMN]
     if isinstance(model_input, str | bytes | bytearray | os.PathLike):
         model_input = [model_input]

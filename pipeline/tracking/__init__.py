@@ -6,8 +6,9 @@ Where MLflow is not installed runs are not tracked and one line says so; the reg
 """
 
 from pipeline.tracking.outbox import Outbox
-from pipeline.tracking.registry import ModelVersion, Tracker
+from pipeline.tracking.registry import Tracker
 from pipeline.tracking.runs import Run
 from pipeline.tracking.store import FINGERPRINT
+from pipeline.tracking.version import ModelVersion
 
 __all__ = ["FINGERPRINT", "ModelVersion", "Outbox", "Run", "Tracker"]

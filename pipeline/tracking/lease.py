@@ -43,7 +43,7 @@ def lease(client: Any, name: str, wait: float = WAIT_SECONDS) -> Iterator[None]:
         yield
     finally:
         if _holder(client, name) == owner:
-            client.delete_registered_model(name + SUFFIX)
+            _delete(client, name)
 
 
 def _taken(client: Any, name: str, owner: str) -> bool:
@@ -60,21 +60,32 @@ def _taken(client: Any, name: str, owner: str) -> bool:
 
 
 def _remove_stale(client: Any, name: str) -> None:
-    found = _find(client, name)
+    found = registered_model(client, name + SUFFIX)
     if found is not None and time.time() - found.creation_timestamp / 1000 > STALE_SECONDS:
-        client.delete_registered_model(name + SUFFIX)
+        _delete(client, name)
 
 
-def _holder(client: Any, name: str) -> str | None:
-    found = _find(client, name)
-    return None if found is None else str(found.description)
-
-
-def _find(client: Any, name: str) -> Any:
+def _delete(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_registered_model(name + SUFFIX)
+        client.delete_registered_model(name + SUFFIX)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise  # else another that waits was quicker
+
+
+def _holder(client: Any, name: str) -> str | None:
+    found = registered_model(client, name + SUFFIX)
+    return None if found is None else str(found.description)
+
+
+def registered_model(client: Any, name: str) -> Any:
+    """MLflow's registered model; None where nothing has that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

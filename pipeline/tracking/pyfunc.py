@@ -19,10 +19,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.tracking.version import CAPTIONER
 from pipeline.tracking.wheel import wheel
 
-CAPTIONER = "artifacts/captioner"
-"""Where a captioner's own files lie among a version's."""
 CODE = Path(__file__).parents[1] / "serve" / "captioner_model.py"
 PINNED = ("torch", "torchvision", "numpy", "pillow", "tokenizers", "safetensors", "pyarrow")
 """What moves a caption, at the version that the model was registered with."""

@@ -1,74 +1,25 @@
-"""Registered models: versions, aliases, and their files."""
+"""Registered models: versions, tags and aliases."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
-import shutil
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage
 from pipeline.errors import ModelNotFoundError
-from pipeline.tracking.lease import SUFFIX, lease
-from pipeline.tracking.pyfunc import CAPTIONER, pyfunc_files
-from pipeline.tracking.runs import Runs
-from pipeline.tracking.store import ARTIFACTS, FINGERPRINT
+from pipeline.tracking.files import Files, directory_fingerprint
+from pipeline.tracking.lease import SUFFIX, lease, registered_model
+from pipeline.tracking.store import FINGERPRINT
+from pipeline.tracking.version import CAPTIONER, EVIDENCE, ModelVersion
 
 PREFIX = "captionmill."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """One version of a registered model."""
-
-    name: str
-    version: int
-    fingerprint: str
-    """Of the files it was registered with."""
-    tags: dict[str, str]
-    source: str
-    run_id: str
-    fetch: Callable[[ModelVersion], Path] = field(repr=False, compare=False)
-
-    @functools.cached_property
-    def root(self) -> Path:
-        """Its files on this machine; downloaded once if the store is elsewhere."""
-        return self.fetch(self)
-
-    @property
-    def directory(self) -> Path:
-        """The captioner among its files: below `root`, or `root` itself in older registries.
-
-        Raises:
-            ModelNotFoundError: its files are gone.
-        """
-        inner = self.root / CAPTIONER
-        if inner.is_dir():
-            return inner
-        if (self.root / "captioner.json").is_file():
-            return self.root
-        raise gone(self.ref, inner)
-
-    @property
-    def folder(self) -> str:
-        """Where its files lie among its run's artifacts."""
-        return f"{self.name}/{self.fingerprint}"
-
-    @property
-    def ref(self) -> str:
-        """NAME/version."""
-        return f"{self.name}/{self.version}"
-
-
-class Tracker(Runs):
+class Tracker(Files):
     """Runs and the model registry of one work directory, or of MLFLOW_TRACKING_URI."""
 
     def register(
@@ -91,27 +42,20 @@ class Tracker(Runs):
         for known in self.versions(name):
             if known.fingerprint == fingerprint:
                 path = self._files(known.source)
-                if path is not None and not (path / CAPTIONER).is_dir():
-                    self._store_files(known.run_id, directory, known.folder)
+                if path is not None and directory_fingerprint(path / CAPTIONER) != fingerprint:
+                    self.store_files(known.run_id, directory, known.folder)
                 return known
         run_id = self._run_for(name, fingerprint, run_id)
         folder = f"{name}/{fingerprint}"
-        self._store_files(run_id, directory, folder)
+        self.store_files(run_id, directory, folder)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
-        if name not in self._names():
+        if self._model(name) is None:
             self.client.create_registered_model(name)
         texts = {key: str(value) for key, value in (tags or {}).items()}
         made = self.client.create_model_version(
             name, source, run_id, tags={**texts, FINGERPRINT: fingerprint}
         )
         return self._version(made)
-
-    def _store_files(self, run_id: str, directory: Path, folder: str) -> None:
-        """Copy a captioner, and what makes a pyfunc of it, to a run's artifacts."""
-        client = self.client  # without MLflow this is where it is told
-        with pyfunc_files(directory) as around:
-            client.log_artifacts(run_id, str(around), folder)
-        client.log_artifacts(run_id, str(directory), f"{folder}/{CAPTIONER}")
 
     def would_register(self, name: str, directory: Path) -> ModelVersion:
         """The version that `register` would give, without registering anything."""
@@ -126,6 +70,7 @@ class Tracker(Runs):
             source=str(directory),
             run_id="",
             fetch=lambda _version: directory,
+            fetch_evidence=lambda _version: directory / EVIDENCE,
         )
 
     def _run_for(self, name: str, fingerprint: str, run_id: str | None) -> str:
@@ -133,10 +78,6 @@ class Tracker(Runs):
             return run_id
         with self.run("register", f"{name}-{fingerprint}", fingerprint) as run:
             return str(run.run_id)
-
-    def attach(self, version: ModelVersion, file: Path, folder: str) -> None:
-        """Copy a file into `folder` of a version's files."""
-        self.client.log_artifact(version.run_id, str(file), f"{version.folder}/{folder}")
 
     def tag(self, version: ModelVersion, tags: Mapping[str, object]) -> None:
         """Set tags of a version."""
@@ -155,7 +96,8 @@ class Tracker(Runs):
         """All registered models."""
         if self.unused():
             return []
-        return sorted(name for name in self._names() if not name.endswith(SUFFIX))
+        found = _pages(self.client.search_registered_models)
+        return sorted(model.name for model in found if not model.name.endswith(SUFFIX))
 
     def leases(self) -> dict[str, float]:
         """By name, the models whose aliases somebody holds, and for how many seconds."""
@@ -170,9 +112,8 @@ class Tracker(Runs):
 
     def model_tags(self, name: str) -> dict[str, str]:
         """Tags of the registered model itself, without our prefix; empty if there is none."""
-        if self.unused() or name not in self._names():
-            return {}
-        tags: dict[str, str] = self.client.get_registered_model(name).tags
+        model = self._model(name)
+        tags: dict[str, str] = {} if model is None else model.tags
         return {key.removeprefix(PREFIX): value for key, value in tags.items()}
 
     def tag_model(self, name: str, tags: Mapping[str, object]) -> None:
@@ -200,14 +141,8 @@ class Tracker(Runs):
         """All versions of `name`, oldest first; none if nothing has that name."""
         if self.unused() or not NAME.fullmatch(name):
             return []
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                return sorted(map(self._version, found), key=lambda version: version.version)
+        found = _pages(self.client.search_model_versions, f"name = '{name}'")
+        return sorted(map(self._version, found), key=lambda version: version.version)
 
     def find(self, name: str, number: int | None) -> ModelVersion | None:
         """Version `number` of `name`; None where there is none, or no number."""
@@ -219,9 +154,8 @@ class Tracker(Runs):
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias to version number; empty if nothing has that name."""
-        if self.unused() or name not in self._names():
-            return {}
-        aliases: dict[str, str] = self.client.get_registered_model(name).aliases
+        model = self._model(name)
+        aliases: dict[str, str] = {} if model is None else model.aliases
         return {alias: int(version) for alias, version in sorted(aliases.items())}
 
     def set_alias(self, name: str, alias: str, version: int | None) -> None:
@@ -259,9 +193,9 @@ class Tracker(Runs):
     ) -> str:
         asked = f"{name}@{alias}" if alias is not None else f"{name}/{version}"
         retrain = "run `captionmill retrain -c FILE` with the same --work first"
-        otherwise = "give --model another NAME@alias, NAME/version or a checkpoint directory"
+        otherwise = "name another, by NAME@alias, NAME/version or a captioner's directory"
         if not versions:
-            others = [] if self.unused() else sorted(self._names())
+            others = self.names()
             there = f"it has: {', '.join(others)}" if others else "it is empty"
             lack = "no champion yet: " if alias == "champion" else ""
             return (
@@ -281,70 +215,24 @@ class Tracker(Runs):
             tags=dict(found.tags),
             source=str(found.source),
             run_id=str(found.run_id),
-            fetch=self._fetch,
+            fetch=self.fetch,
+            fetch_evidence=self.fetch_evidence,
         )
 
-    def _fetch(self, version: ModelVersion) -> Path:
-        local = self._files(version.source)
-        if local is not None:
-            if not local.is_dir():
-                raise gone(version.ref, local)
-            return local
-        target = self.work / "models" / version.name / str(version.version)
-        if not target.is_dir():
-            with storage.commit_directory(target) as new:
-                # MLflow puts the files into `new`, or into a folder of their name in there.
-                folder = Path(
-                    self.client.download_artifacts(version.run_id, version.folder, str(new))
-                )
-                inner = folder.relative_to(new).parts
-                if inner:
-                    for path in folder.iterdir():
-                        path.rename(new / path.name)
-                    shutil.rmtree(new / inner[0])
-        return target
-
-    def local_files(self, version: ModelVersion) -> Path | None:
-        """Where a version's files lie in this work directory, without fetching them."""
-        path = self._files(version.source)
-        return path if path is not None and path.is_dir() else None
-
-    def _files(self, source: str) -> Path | None:
-        """Where a version's files lie on this machine; none if the store is elsewhere.
-
-        MLflow keeps absolute addresses. In a work directory that was moved or copied the
-        files are those that came along with it.
-        """
-        path = local_path(source)
-        if path is not None and self.local and ARTIFACTS in path.parts:
-            below = path.parts[::-1].index(ARTIFACTS) + 1
-            here = self.work.joinpath(*path.parts[-below:])
-            return here if here.is_dir() else path
-        return path
-
-    def _names(self) -> set[str]:
-        return {model.name for model in self.client.search_registered_models(max_results=1000)}
+    def _model(self, name: str) -> Any:
+        """MLflow's registered model; None where nothing has that name."""
+        if self.unused() or not NAME.fullmatch(name):
+            return None
+        return registered_model(self.client, name)
 
 
-def gone(ref: str, place: Path) -> ModelNotFoundError:
-    """The error of a version without files."""
-    return ModelNotFoundError(
-        f"{ref} is registered, but its files are gone from {place}; "
-        "put them back, or train it again with `captionmill retrain`"
-    )
-
-
-def directory_fingerprint(directory: Path) -> str:
-    """Of the names and bytes of all files below `directory`."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return storage.fingerprint(
-        {path.relative_to(directory).as_posix(): storage.sha256_file(path) for path in files}
-    )
-
-
-def local_path(source: str) -> Path | None:
-    """The path that a `file:` URI or a plain path names; none for any other URI."""
-    parsed = urllib.parse.urlsplit(source)
-    if parsed.scheme == "file":
-        return Path(urllib.request.url2pathname(parsed.path))
-    return None if parsed.scheme else Path(source)
+def _pages(search: Callable[..., Any], *filters: str) -> list[Any]:
+    """Everything that one of MLflow's searches finds, which come page by page."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(*filters, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found

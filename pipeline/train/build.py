@@ -64,8 +64,11 @@ def build_captioner(
         "shard_set": shard_set.fingerprint,
         "settings": settings.model_dump(mode="json", exclude={"start"}),
     }
-    if settings.start is not None:
+    if former is not None and settings.start is not None:
         provenance["started_from"] = model_fingerprint(config.input_path(settings.start))
+        before = former.provenance
+        learned = [*before.get("learned_from", []), before.get("shard_set", "unknown")]
+        provenance["learned_from"] = list(dict.fromkeys(learned))
     frequencies = References(captions).document_frequencies.to_bytes()
     return SavedCaptioner(
         model,

@@ -10,10 +10,11 @@ import pytest
 from small_registry import candidate, decided, make_shards, write_pictures
 
 from pipeline import storage
-from pipeline.errors import BusyError, TableError
+from pipeline.errors import BusyError, ConfigError, DataError, TableError
 from pipeline.gc import collect
 from pipeline.promote import judging, rollback
 from pipeline.records import ShardSet
+from pipeline.remote import RemotePath
 from pipeline.shard_tars import read_manifest, read_part
 from pipeline.shards import ShardReader
 from pipeline.tracking import Tracker
@@ -106,6 +107,22 @@ def test_models_that_made_a_table_stay(work: Path, shard_set: ShardSet, tmp_path
         collect(work, tables=[tmp_path])
 
 
+def test_models_that_made_a_table_on_object_storage_stay(
+    work: Path, shard_set: ShardSet, bucket: RemotePath
+) -> None:
+    for name, right in (("a", 0.2), ("b", 0.5), ("c", 0.9)):
+        decided(work, shard_set, fingerprint(name), right)
+    table = bucket / "captions"
+    storage.commit_json(table / "_table.json", {})
+    storage.commit_json(table / "_recipes/r.json", {"model": {"name": "captioner", "version": "1"}})
+    age(work, 1000.0)
+    assert "files of captioner/1" in {item.kind for item in collect(work).items}
+    kinds = {item.kind for item in collect(work, tables=[table]).items}
+    assert "files of captioner/1" not in kinds
+    with pytest.raises(TableError, match=r"s3://.*/nowhere is not a caption table"):
+        collect(work, tables=[bucket / "nowhere"])
+
+
 def test_old_parts_of_a_refreshed_table_go_once_it_is_whole(work: Path) -> None:
     table = work / "captions" / "t"
     storage.commit_json(table / "_table.json", {})
@@ -116,6 +133,60 @@ def test_old_parts_of_a_refreshed_table_go_once_it_is_whole(work: Path) -> None:
         assert [item.kind for item in collect(work).items] == expected
     collect(work, delete=True)
     assert not (table / "_previous").exists() and (table / "_table.json").exists()
+
+
+def old_training(work: Path, shard_set: ShardSet, name: str, place: str) -> Path:
+    """A training that no version came of yet, its files in `place`."""
+    directory = work / "train" / fingerprint(name)
+    provenance = {"provenance": {"shard_set": shard_set.fingerprint}}
+    storage.commit_json(directory / place / "captioner.json", provenance)
+    return directory
+
+
+@pytest.mark.parametrize("place", ["model", "checkpoints/000000012"])
+def test_what_a_late_training_reads_stays_though_nothing_points_at_it(
+    work: Path, tmp_path: Path, shard_set: ShardSet, place: str
+) -> None:
+    training = old_training(work, shard_set, "long", place)
+    write_pictures(tmp_path / "pictures", images=1, first=100)
+    make_shards(tmp_path / "pictures", work)  # the directory is at another set since
+    age(work, 1000.0)
+    now = 1000.0 + 40 * DAY
+    os.utime(training / place / "captioner.json", (now, now))
+    collect(work, delete=True, now=now + DAY)
+    assert len(ShardReader(shard_set, "train")) == 12
+    collect(work, delete=True, now=now + 20 * DAY)
+    assert not Path(shard_set.manifest).exists()
+
+
+def test_shards_that_a_run_held_lately_stay(
+    work: Path, tmp_path: Path, shard_set: ShardSet
+) -> None:
+    age(work, 1000.0)
+    make_shards(tmp_path / "pictures", work)  # nothing new, and so nothing written
+    assert collect(work).items == ()
+    assert len(ShardReader(shard_set, "train")) == 12
+
+
+def test_another_registry_than_that_of_the_promotions_is_an_error(
+    work: Path, shard_set: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where MLFLOW_TRACKING_URI is forgotten: everything would look as if nothing needed it."""
+    decided(work, shard_set, fingerprint("a"), 0.5)
+    age(work, 1000.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    with pytest.raises(ConfigError, match=r"'captioner', which the registry .* does not have"):
+        collect(work, delete=True)
+    assert (work / "train" / fingerprint("a")).is_dir()
+
+
+def test_a_pinned_evaluation_set_that_cannot_be_read_is_an_error(
+    work: Path, shard_set: ShardSet
+) -> None:
+    decided(work, shard_set, fingerprint("a"), 0.5)
+    Tracker(work).tag_model("captioner", {"evaluation_set": "of another release"})
+    with pytest.raises(DataError, match="pinned on captioner cannot be read"):
+        collect(work, delete=True)
 
 
 def test_a_directory_that_a_run_holds_is_left_alone(work: Path, shard_set: ShardSet) -> None:

@@ -18,52 +18,61 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mlflow import MlflowClient
 from small_registry import decided, settings
 
 from pipeline import storage
-from pipeline.errors import ModelNotFoundError
 from pipeline.promote import approve, audit, rollback
-from pipeline.promote.moves import Move, audit_log
-from pipeline.records import Decision, ShardSet
+from pipeline.promote.keep import taken_back
+from pipeline.promote.moves import audit_log
+from pipeline.records import ShardSet
 from pipeline.tracking import Tracker
 from pipeline.tracking.store import installed
 from pipeline.tracking.wheel import wheel
 
-PLACES = {
-    "register": (Tracker, "register"),
-    "attach": (Tracker, "attach"),
-    "describe": (Tracker, "describe"),
-    "tag": (Tracker, "tag"),
-    "tag_version": (Tracker, "tag_version"),
-    "tag_model": (Tracker, "tag_model"),
-    "pending": (Move, "save"),
-    "set_alias": (Tracker, "set_alias"),
-    "audit": (audit, "append"),
-    "record": (Decision, "save"),
-}
+WRITES = (
+    (storage, "commit"),
+    (audit, "append"),
+    (Path, "unlink"),
+    *(
+        (MlflowClient, name)
+        for name in (
+            "create_run",
+            "set_terminated",
+            "log_artifact",
+            "log_artifacts",
+            "create_registered_model",
+            "create_model_version",
+            "update_model_version",
+            "set_model_version_tag",
+            "set_registered_model_tag",
+            "set_registered_model_alias",
+            "delete_registered_model_alias",
+        )
+    ),
+)
+"""Everything that changes anything, on disk or in the registry."""
 
-TWICE = ("set_alias", "tag_version", "record")
-"""Places whose second call is another step."""
-AFTER = ("pending", "set_alias", "audit", "record")
-"""Places whose end is not the beginning of the next."""
 
-
-def die_at(place: str, number: int, *, after: bool) -> None:
-    """In this process, SIGKILL at the numbered call: before or after it."""
-    owner, name = PLACES[place]
-    original = getattr(owner, name)
+def die_at(number: int, told: Path) -> None:
+    """In this process, SIGKILL before the numbered write; `told` says which one it was."""
     left = number
 
-    def deadly(*arguments: object, **named: object) -> object:
-        nonlocal left
-        left -= 1
-        if left >= 0:
+    def deadly(name: str, original: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(original)
+        def write(*arguments: object, **named: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                with open(told, "w") as file:
+                    file.write(name)
+                os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **named)
-        if after:
-            original(*arguments, **named)
-        os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(owner, name, deadly)
+        return write
+
+    for owner, name in WRITES:
+        setattr(owner, name, deadly(name, getattr(owner, name)))
 
 
 def in_child(work: Callable[[], object]) -> bool:
@@ -88,7 +97,7 @@ def state(work: Path) -> dict[str, object]:
         "aliases": tracker.aliases("captioner"),
         "events": [(entry.event, entry.version) for entry in entries],
         "promoted": [version.tags.get("captionmill.promoted") for version in versions],
-        "taken back": ["captionmill.rolled_back" in version.tags for version in versions],
+        "taken back": [bool(taken_back(version)) for version in versions],
         "pending": [path.name for path in (work / "promote").glob("pending-*")],
         "evidence": [(one.root / "evidence" / "decision.md").exists() for one in versions],
     }
@@ -108,13 +117,15 @@ def prepare(work: Path, operation: str) -> None:
     """The registry before the operation."""
     shard_set = shards(work)
     decided(work, shard_set, "a", 0.5)
-    before = {"approve": "wait", "rollback": "promote"}.get(operation)
-    if before is not None:
-        operations(work, shard_set)[before]()
+    if operation == "approve":
+        operations(work, shard_set)["wait"]()
+    if operation == "rollback":  # with two versions to go back to: it must go to one
+        decided(work, shard_set, "b", 0.75)
+        decided(work, shard_set, "c", 1.0)
 
 
 def main(origin: Path, database: Path) -> None:
-    """Every operation, undisturbed once, then killed at every place."""
+    """Every operation, undisturbed once, then killed before each of its writes."""
     for operation in ("promote", "approve", "rollback"):
         start, plain = (origin.with_name(f"{operation} {what}") for what in ("start", "plain"))
         shutil.copytree(origin, start)
@@ -123,17 +134,19 @@ def main(origin: Path, database: Path) -> None:
         copy(start, plain)
         in_child(functools.partial(run, plain, operation))
         wanted = storage.read_json(plain / "state.json")
-        for place, number, after in itertools.product(PLACES, range(2), (False, True)):
-            if (number and place not in TWICE) or (after and place not in AFTER):
-                continue
+        for number in itertools.count():
             work = origin.with_name("disturbed")
             copy(start, work)
-            if in_child(functools.partial(disturbed, work, operation, place, number, after=after)):
+            told = origin.with_name("told")
+            killed = in_child(functools.partial(disturbed, work, operation, number, told))
+            if killed:
                 in_child(functools.partial(run, work, operation))
-                moment = f"{operation}: {'after' if after else 'before'} {place} {number}"
+                moment = f"{operation}: before write {number}, {told.read_text()}"
                 found = storage.read_json(work / "state.json")
                 print(json.dumps({"moment": moment, "found": found, "wanted": wanted}), flush=True)
             shutil.rmtree(work)
+            if not killed:
+                break
 
 
 def copy(start: Path, work: Path) -> None:
@@ -141,19 +154,15 @@ def copy(start: Path, work: Path) -> None:
     relocate(start, work)
 
 
-def disturbed(work: Path, operation: str, place: str, number: int, *, after: bool) -> None:
-    """The operation with a SIGKILL on its way, if it gets there."""
-    die_at(place, number, after=after)
+def disturbed(work: Path, operation: str, number: int, told: Path) -> None:
+    """The operation with a SIGKILL on its way, if it writes so often."""
+    die_at(number, told)
     operations(work, shards(work))[operation]()
 
 
 def run(work: Path, operation: str) -> None:
-    """The operation to its end; a rollback that was finished has nothing to go back to."""
-    try:
-        operations(work, shards(work))[operation]()
-    except ModelNotFoundError:
-        if operation != "rollback":
-            raise
+    """The operation to its end, and what it leaves."""
+    operations(work, shards(work))[operation]()
     storage.commit_json(work / "state.json", state(work))
 
 

@@ -8,6 +8,7 @@ from small_registry import decided, settings
 from pipeline.errors import AliasMovedError, ConfigError, ModelNotFoundError, WeightsError
 from pipeline.promote import approve, audit, rollback
 from pipeline.promote.keep import read_decision
+from pipeline.promote.listing import list_versions
 from pipeline.promote.moves import audit_log
 from pipeline.records import ShardSet
 from pipeline.tracking import Tracker
@@ -21,11 +22,13 @@ def test_a_better_candidate_waits_until_a_person_lets_it_through(
     decided(work, shard_set, "a", 0.5)
     waiting = decided(work, shard_set, "b", 0.9, ASKING)
     assert (waiting.promoted, waiting.waiting) == (False, True)
-    assert "waits for `captionmill approve captioner/2 --by NAME`" in waiting.reason
+    assert waiting.reason.startswith("captioner/2 may become champion: CIDEr ")
+    assert waiting.sentence.endswith("; it waits for `captionmill approve captioner/2 --by NAME`")
     tracker = Tracker(work)
     assert tracker.aliases("captioner") == {"challenger": 2, "champion": 1}
     approved = approve(work, "captioner", alias="challenger", by="ann", reason="I looked")
     assert (approved.promoted, approved.approved_by) == (True, "ann")
+    assert approved.sentence == approved.reason == waiting.reason
     assert tracker.aliases("captioner") == {"champion": 2, "previous": 1}
     version = tracker.versions("captioner")[1]
     assert read_decision(version) == approved
@@ -93,6 +96,9 @@ def test_rollback_returns_to_the_champion_before(work: Path, shard_set: ShardSet
         rollback(work, "captioner", by="ann", reason="no more")
     rollback(work, "captioner", by="ann", reason="the middle one", to=2)
     assert tracker.aliases("captioner")["champion"] == 2
+    # Who is back is not taken back any more.
+    states = {row.version: row.decision for row in list_versions(work, "captioner")}
+    assert states == {1: "rolled back", 2: "promoted", 3: "rolled back"}
 
 
 def test_what_was_rolled_back_stays_away_until_a_person_says_otherwise(
@@ -115,7 +121,7 @@ def test_a_damaged_version_is_not_gone_back_to(work: Path, shard_set: ShardSet) 
     decided(work, shard_set, "b", 0.9)
     first = Tracker(work).versions("captioner")[0]
     (first.directory / "model.safetensors").write_bytes(b"rot")
-    with pytest.raises(WeightsError, match=r"captioner/1 cannot be gone back to: .* damaged"):
+    with pytest.raises(WeightsError, match=r"captioner/1 cannot become champion: .* damaged"):
         rollback(work, "captioner", by="ann", reason="why not")
     assert Tracker(work).aliases("captioner")["champion"] == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,6 +101,31 @@ def test_approve_and_rollback(work: Path, shard_set: ShardSet) -> None:
     assert "rolled back" in run("models", "--work", work).stdout
     again = run("rollback", "--reason", "wrong", "--work", work)
     assert again.exit_code == 4 and "none was before it" in again.stderr
+
+
+def test_words_that_are_not_utf8_are_a_usage_error(work: Path, shard_set: ShardSet) -> None:
+    decided(work, shard_set, "a", 0.5)
+    for option in ("--by", "--reason"):
+        words = {"--by": "ann", "--reason": "r", option: "gr\udcfcn"}
+        flat = [word for pair in words.items() for word in pair]
+        refused = run("approve", "captioner/1", *flat, "--work", work)
+        assert refused.exit_code == 2
+        assert "b'gr\\xfcn' is not UTF-8" in refused.stderr
+
+
+def test_an_approval_stands_though_prefect_does_not_answer(
+    work: Path, shard_set: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(work, shard_set, "a", 0.5)
+    waits = settings(require_approval=True)
+    decided(work, shard_set, "b", 0.9, waits, how={"flow_run": str(uuid.uuid4())})
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    for _ in range(2):  # again does nothing but try to resume
+        answer = run("approve", "captioner/2", "--by", "ann", "--work", work)
+        assert answer.exit_code == 2
+        assert "it is champion, but flow run" in answer.stderr
+    assert Tracker(work).aliases("captioner") == {"champion": 2, "previous": 1}
 
 
 def test_stale_rows_needs_a_table(tmp_path: Path) -> None:

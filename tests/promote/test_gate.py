@@ -122,7 +122,10 @@ def test_the_worst_slice_that_is_large_enough_is_judged() -> None:
     guard = slice_guard(settings, slices)
     assert guard is not None and not guard.passed
     assert "place = 'night' (50 pictures): CIDEr 41.0 against 50.0" in guard.sentence
-    assert slice_guard(settings, [one("fog", 1.0, judged=False)]) is None
+    small = slice_guard(settings, [one("fog", 1.0, judged=False)])
+    assert small is not None and small.passed
+    assert small.sentence.startswith("none of the 1 slices by place has 30 pictures")
+    assert slice_guard(settings, []) is None
     fine = slice_guard(settings, [one("night", 46.0)])
     assert fine is not None and fine.passed
 

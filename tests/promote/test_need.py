@@ -131,6 +131,9 @@ def test_a_training_starts_from_the_champion_of_its_first_attempt(
     assert with_start(warm, work, "none yet").train.start is None
     second = Tracker(work).versions("captioner")[1]
     assert with_start(warm, work, "new data").train.start == str(second.directory)
+    # Its files removed by `captionmill gc`: the present champion takes its place.
+    shutil.rmtree(first.root / "artifacts")
+    assert with_start(warm, work, "k").train.start == str(second.directory)
     given = warm.model_copy(update={"train": warm.train.model_copy(update={"start": "mine"})})
     assert with_start(given, work, "k") == given
     assert settings().retrain.start == "fresh"

@@ -4,8 +4,10 @@ Not a test: it downloads torch. Run it by hand:
 
     python tests/serve/predict_in_clean_environment.py WORK NAME/VERSION PICTURE [virtualenv|uv]
 
-Prints what MLflow prints. Nothing of this checkout is on the path: the program comes from the
-model's wheel.
+`virtualenv` needs `virtualenv` and `pyenv` with Python's sources at hand, `uv` only itself.
+
+Prints what MLflow prints; ends with MLflow's exit code. Nothing of this checkout is on the path: the
+program comes from the model's wheel.
 """
 
 from __future__ import annotations

@@ -101,6 +101,10 @@ def test_input_that_is_no_picture_is_an_error_that_names_the_column(model: Any) 
     plain = model.unwrap_python_model()
     with pytest.raises(ValueError, match="no column 'image'; it has a, b"):
         plain.predict(None, pd.DataFrame({"a": [1], "b": [2]}))
+    with pytest.raises(ValueError, match="no key 'image' in the input; it has photo"):
+        plain.predict(None, {"photo": ["a.png"]})
+    with pytest.raises(ValueError, match="bytes or a path, not NoneType"):
+        plain.predict(None, pd.DataFrame({"image": [None]}))
     with pytest.raises(ValueError, match="bytes or a path, not int"):
         plain.predict(None, [3])
 

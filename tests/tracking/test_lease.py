@@ -37,6 +37,24 @@ def test_one_holds_it_and_the_other_is_told(
     assert one.client.search_registered_models() == []
 
 
+def test_two_that_wait_may_both_remove_a_stale_lease(
+    shared: tuple[Tracker, Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quicker one has removed it between the other's look and its removal."""
+    one, _ = shared
+    one.client.create_registered_model(f"captioner{lease.SUFFIX}", description="nobody")
+    monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)
+    original = one.client.delete_registered_model
+
+    def twice(name: str) -> None:
+        original(name)
+        original(name)
+
+    monkeypatch.setattr(one.client, "delete_registered_model", twice)
+    with lease.lease(one.client, "captioner", wait=5):
+        monkeypatch.undo()
+
+
 def test_a_work_directorys_own_registry_needs_none(work: Path) -> None:
     with Tracker(work).exclusively("captioner"):
         assert Tracker(work).client.search_registered_models() == []
