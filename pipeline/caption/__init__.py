@@ -30,6 +30,7 @@ from pipeline.caption.plan import Relisted, Unit
 from pipeline.caption.profile import Measured, save_profile
 from pipeline.caption.recipe import Captioner
 from pipeline.caption.refresh import Refresh, forget, roll_back
+from pipeline.caption.schema import prepare_arrow
 from pipeline.caption.stages import bottleneck
 from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
@@ -114,6 +115,7 @@ def caption(
         crew.stages.span("start", since, entered)
         with crew.stages.busy("list"):
             known = {} if new else kept.plan.sources()
+            prepare_arrow()
             opened = open_archives(archives, table, Reading.of(config), known, emptied=prune_all)
         for archive in opened.values():
             stack.callback(archive.close)
