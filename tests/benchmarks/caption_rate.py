@@ -12,7 +12,8 @@ rate from the command to its end, and the seconds to the first committed rows. B
            their seconds allows; on a GPU the smaller of what its cores decode and what it captions;
   loop:    transformers' VisionEncoderDecoderModel with the same weights: a DataLoader with as many
            processes as cores (Pillow, torchvision), `generate`, in this process;
-  one:     ours on one core alone, beside ours on two.
+  one:     ours on one core alone, beside ours on two;
+  ray:     ours by the engine of that name, where Ray is installed.
 Rounds alternate, figures are medians, ratios are medians of each round's ratio. Every JPEG has bytes
 of its own; with --images they are the folder's photos, enlarged to COCO's size where they are smaller.
 Without a captioner: random weights and 20 forced tokens. The loop needs the dev extra; without it the
@@ -34,11 +35,12 @@ from typing import Any, NamedTuple
 
 import torch
 from caption_command import Ran, caption
-from caption_stages import BEAM, Alone, measure
+from caption_stages import BEAM, Alone, measure, span_cost
 from photos import COCO, make_pictures
 from PIL import Image
 from search_speed import machine, ratio
 
+from pipeline.config import CaptionConfig
 from pipeline.config_model import GenerationConfig
 from pipeline.images import Transform
 from pipeline.models.build import build
@@ -73,7 +75,7 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "cpu": Preset(640, 48, 192, COCO, 16, 64, 384, 12, 6, 6, 3),
-    "cuda": Preset(100_000, 1024, 4096, (224, 224), 256, 2048, 768, 12, 12, 6, 3),
+    "cuda": Preset(100_000, 1024, 4096, (224, 224), 256, 512, 768, 12, 12, 6, 3),
     "smoke": Preset(72, 8, 16, (96, 72), 8, 16, 48, 2, 3, 1, 1),
 }
 
@@ -144,8 +146,11 @@ class Bench:
         ]
         self.cores = sorted(os.sched_getaffinity(0))
 
-    def ours(self, workers: int | str = "auto", cores: list[int] | None = None) -> Ran:
+    def ours(
+        self, workers: int | str = "auto", cores: list[int] | None = None, engine: str = ""
+    ) -> Ran:
         settings = [*self.settings, f"caption.workers={workers}"]
+        settings += [f"caption.engine={engine}"] if engine else []
         return caption(self.scratch, self.folder, settings, cores)
 
     def stages(self) -> Alone:
@@ -194,6 +199,8 @@ def compare(bench: Bench) -> None:
     if options.device == "cpu" and len(bench.cores) > 1:
         runs["one core"] = lambda: bench.ours(1, bench.cores[:1])
         runs["two cores"] = lambda: bench.ours(2, bench.cores[:2])
+    if importlib.util.find_spec("ray") is not None and "engine" in CaptionConfig.model_fields:
+        runs["ray"] = lambda: bench.ours(options.workers[0], engine="ray")
     parts: dict[str, dict[str, bytes]] = {}
     for _ in range(bench.preset.rounds):
         for name, run in runs.items():
@@ -219,8 +226,12 @@ def compare(bench: Bench) -> None:
     if "one core" in runs:
         print(
             f"  two cores / one core  {ratio(rates['two cores'], rates['one core']):.2f} "
-            f"(target 1.8); rows {'equal' if len(set(map(rows_of, parts.values()))) == 1 else 'DIFFER'}"
+            "(target 1.8)"
         )
+    if "ray" in runs:
+        local = rates[f"workers={options.workers[0]}"]
+        print(f"  ray / local  {ratio(rates['ray'], local):.2f} (target 0.90)")
+    print(f"  rows {'equal' if len(set(map(rows_of, parts.values()))) == 1 else 'DIFFER'}")
     if options.device == "cuda":
         print(f"  pictures/s {statistics.median(rates[ours]):,.0f} (target 5,000)")
     print(
@@ -239,6 +250,10 @@ def tell_stages(alone: list[Alone], bench: Bench) -> None:
         for name in Alone._fields
     ]
     print(f"  milliseconds a picture, alone on one core: {', '.join(cells)}")
+    # Each picture is read and decoded; a batch has about six spans more.
+    spans = 2 + 6 / bench.preset.batch
+    picture = statistics.median(sum(each) for each in alone)
+    print(f"  recording for a profile costs {spans * span_cost() / picture:.2%} of that")
     if bench.options.device == "cuda":
         decode = statistics.median(len(bench.cores) / each.reading for each in alone)
         model = statistics.median(1 / each.model for each in alone)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline import images
 from pipeline.caption.schema import Row, part_bytes, part_table
+from pipeline.caption.stages import Stages
 from pipeline.predict import Predictor
 
 BEAM = 3
@@ -48,6 +49,21 @@ def measure(predictor: Predictor, files: list[Path], batch: int, rounds: int) ->
     finally:
         torch.set_num_threads(threads)
         os.sched_setaffinity(0, cores)
+
+
+def span_cost(spans: int = 20_000) -> float:
+    """Seconds of a core that it takes to note when a stage was busy, beyond counting its seconds."""
+
+    def took(stages: Stages) -> float:
+        began = time.process_time()
+        for _ in range(spans):
+            with stages.busy("decode"):
+                pass
+        return (time.process_time() - began) / spans
+
+    recording = Stages()
+    recording.record()
+    return max(min(took(recording) for _ in range(3)) - min(took(Stages()) for _ in range(3)), 0.0)
 
 
 def _measure(predictor: Predictor, files: list[Path], batch: int, rounds: int) -> Alone:
