@@ -30,7 +30,7 @@ COLOURS = {
 }
 """Dark for the model, pale for waiting; told apart by people who see few colours."""
 
-LEFT, WIDTH, RIGHT = 120, 720, 330
+LEFT, WIDTH, RIGHT = 150, 720, 330
 """Pixels: names, time, shares."""
 TOP, STRIP, GAP = 64, 34, 12
 COLUMNS = 360

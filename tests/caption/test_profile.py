@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.caption import Loader, caption, compact, verify
 from pipeline.caption.profile import Profile
-from pipeline.caption.profile_svg import Strip, draw
+from pipeline.caption.profile_svg import LEFT, STRIP, TOP, WIDTH, Strip, draw
 from pipeline.caption.timeline import Timeline, now
 from pipeline.config import CaptionConfig
 
@@ -91,9 +91,10 @@ def test_a_strip_is_filled_where_its_stage_was_busy() -> None:
     strip = Strip("model", 1, {"encode": 5.0, "search": 5.0, "idle": 10.0}, timeline)
     root = ET.fromstring(draw("t & <t>", "about", [strip], 100.0, 120.0))
     encode, search = (node.attrib["d"] for node in root.iter(f"{SVG}path"))
-    # Twenty seconds are 720 pixels from x = 120: a quarter of them each.
-    assert re.fullmatch(r"M120 64h180v34h-180z", encode)
-    assert re.fullmatch(r"M300 64h180v34h-180z", search)
+    # Twenty seconds are the strip's width: a quarter of it each.
+    wide = WIDTH / 4
+    assert encode == f"M{LEFT} {TOP}h{wide:g}v{STRIP}h-{wide:g}z"
+    assert search == f"M{LEFT + wide:g} {TOP}h{wide:g}v{STRIP}h-{wide:g}z"
 
 
 def test_many_workers_make_no_endless_picture() -> None:
