@@ -272,6 +272,9 @@ class CaptionConfig(Strict):
         description="Lists and columns of paths: relative paths start here, and nothing outside is"
         " read; default: they start at the list and may lead anywhere.",
     )
+    profile: bool = Field(
+        False, description="Write where the time went below the table: _profile.json and .svg."
+    )
 
     @model_validator(mode="after")
     def _candidates_are_found_by_beams(self) -> Self:
@@ -281,7 +284,7 @@ class CaptionConfig(Strict):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide what a table holds."""
-        return self.model_dump(exclude={"workers", "hang_seconds"})
+        return self.model_dump(exclude={"workers", "hang_seconds", "profile"})
 
     def check_beam(self, beam: int) -> None:
         """Raise ValueError where more candidates are wanted than `beam` beams can find."""

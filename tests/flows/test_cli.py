@@ -271,9 +271,12 @@ def test_caption_and_verify(captioner: Path, photos: Path, tmp_path: Path) -> No
     assert "pictures in   4\n" in first.stdout
     assert "captions out  3\n" in first.stdout
     assert "failed        1 zero_bytes\n" in first.stdout
-    again = run(*arguments)
+    assert "profile" not in first.stdout
+    again = run(*arguments, "--profile")
     assert again.exit_code == 0
     assert "nothing new" in again.stderr
+    assert str(table / "_profile.svg") in again.stdout
+    assert "0 pictures in" in (table / "_profile.svg").read_text()
     verified = run("verify", table)
     assert verified.exit_code == 0, verified.stderr
     assert "verified: " in verified.stdout
