@@ -26,7 +26,7 @@ from pipeline.progress import say
 WAIT = 30.0
 """Seconds without any worker after which a line says what the run waits for."""
 
-FAREWELL = 30.0
+FAREWELL = 20.0
 """Seconds that a driver, and a cluster that it started, may take to end."""
 
 

@@ -10,11 +10,14 @@ The run says `connect`, then `open`, `to` and `end` of a worker; it is told `clu
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
+import time
 from typing import IO, Any
 
 import ray
@@ -27,6 +30,9 @@ from pipeline.errors import ConfigError
 OBJECT_STORE = 128 << 20
 """Bytes of shared memory, in a cluster of our own, for what is on its way: the rows of a few units."""
 
+PATIENCE = 10.0
+"""Seconds for what takes a moment where all is well."""
+
 SHORT = 30
 """Longest path that Ray's sockets may lie below: an address of theirs has 107 characters."""
 
@@ -37,6 +43,8 @@ class Driver:
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._sending = threading.Lock()
+        self._said: queue.SimpleQueue[wire.Frame | None] = queue.SimpleQueue()
+        """By the run; None: nothing more."""
         self._actors: dict[int, Any] = {}
         self._needs: dict[str, float] = {}
 
@@ -46,9 +54,6 @@ class Driver:
         Raises:
             ConfigError: there is no such cluster.
         """
-        frame = wire.receive(self._incoming)
-        if frame is None:
-            return
         parent = tempfile.gettempdir()
         directory = tempfile.mkdtemp(
             prefix="cm-ray-",
@@ -56,9 +61,12 @@ class Driver:
         )
         # Ray has its workers look for modules where the driver is.
         os.chdir(directory)
+        threading.Thread(target=self._listen, args=(directory,), daemon=True).start()
         try:
-            self._connect(frame.head, directory)
-            while (frame := wire.receive(self._incoming)) is not None:
+            frame = self._said.get()
+            if frame is not None:
+                self._connect(frame.head, directory)
+            while frame is not None and (frame := self._said.get()) is not None:
                 self._heed(frame)
         finally:
             ray.shutdown()
@@ -67,6 +75,15 @@ class Driver:
     def fail(self, error: BaseException) -> None:
         """Say that it ends, and why."""
         self._send("error", wire.error_to_json(error))
+
+    def _listen(self, directory: str) -> None:
+        while (frame := wire.receive(self._incoming)) is not None:
+            self._said.put(frame)
+        self._said.put(None)
+        # Ray waits for minutes, in places that cannot be interrupted.
+        time.sleep(PATIENCE)
+        shutil.rmtree(directory, ignore_errors=True)
+        os._exit(1)
 
     def _connect(self, head: dict[str, Any], directory: str) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -82,12 +99,14 @@ class Driver:
             )
         else:
             try:
+                require_answer(head["address"])
                 ray.init(address=head["address"], **quiet)
             except (RayError, RuntimeError, OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error).strip().rstrip(".")
                 raise ConfigError(
                     f"no Ray cluster can be used at {head['address']!r} (caption.ray_address):"
-                    f" {error}. Give the host:port that `ray start --head` printed, on a machine"
-                    " that is part of the cluster, or leave it out to start one on this machine"
+                    f" {why}. Give the host:port that `ray start --head` printed,"
+                    " on a machine that is part of the cluster, or leave it out, to start one here"
                 ) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._needs = needs(nodes, head["device"], head["cpus"], head["gpus"])
@@ -129,6 +148,17 @@ class Driver:
     def _send(self, kind: str, head: dict[str, Any], body: bytes = b"") -> None:
         with self._sending:
             wire.send(self._outgoing, kind, head, body)
+
+
+def require_answer(address: str) -> None:
+    """Make sure that something listens at an address: Ray would look for it for minutes.
+
+    Raises:
+        OSError: nothing does, or there is no such host.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def needs(
