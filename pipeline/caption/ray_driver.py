@@ -195,8 +195,9 @@ def last_frame(error: RayError) -> bytes:
     """What became of an actor, as the last frame of its worker."""
     text = str(error)
     if isinstance(error, OutOfMemoryError):
+        # Whoever's memory it was: Ray looks at that of the whole node.
         how = "was killed by Ray, since its node ran out of memory"
-        return wire.to_bytes("gone", {"how": how, "crashed": True})
+        return wire.to_bytes("gone", {"how": how, "crashed": False})
     if isinstance(error, RayActorError) and not error.actor_init_failed:
         return wire.to_bytes("gone", {"how": "was lost, or its node was", "crashed": False})
     if "ModuleNotFoundError" in text or "ImportError" in text:

@@ -75,7 +75,10 @@ def main() -> None:
         f"caption.beam={given.beam}",
         f"caption.unit_size={given.unit_size}",
     ]
-    ray = ["caption.engine=ray", *([f"caption.ray_address={given.address}"] if given.address else [])]
+    ray = [
+        "caption.engine=ray",
+        *([f"caption.ray_address={given.address}"] if given.address else []),
+    ]
     rates: dict[str, list[tuple[float, float]]] = {"local": [], "ray": []}
     tables = []
     with tempfile.TemporaryDirectory() as scratch:
