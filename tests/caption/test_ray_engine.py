@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -32,7 +33,10 @@ RAY = CaptionConfig(unit_size=5, batch_size=3, engine="ray")
 def test_without_ray_it_says_how_to_install_it(
     folder: Path, tmp_path: Path, light: Light, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "ray" else find(name, *a)
+    )
     with pytest.raises(ConfigError, match=r"pip install 'captionmill\[ray\]'"):
         caption(RAY, [folder], tmp_path / "t", light())
     assert not (tmp_path / "t").exists()
