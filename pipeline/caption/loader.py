@@ -107,10 +107,7 @@ def saved(
     from pipeline.predict.load import load_directory
 
     chosen = choose_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif chosen.type == "cpu":
-        torch.set_num_threads(model_threads())
+    torch.set_num_threads(threads if threads is not None else model_threads())
     if str(chosen) == "cuda":
         device = f"cuda:{worker % torch.cuda.device_count()}"
     where = Path(directory)

@@ -13,12 +13,10 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import IO, Any
 
-from pipeline import errors
 from pipeline.caption import wire
 from pipeline.caption.ahead import STRETCHES
 from pipeline.caption.archives import Reading, open_archive
@@ -31,7 +29,6 @@ from pipeline.caption.tasks import Step, Task
 from pipeline.caption.timeline import now, process_began
 from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
-from pipeline.masking import masked
 from pipeline.remote import location
 
 ALIVE = 1.0
@@ -90,9 +87,7 @@ class Worker:
 
     def fail(self, error: BaseException) -> None:
         """Say that it ends, and why."""
-        known = isinstance(error, errors.CaptionmillError)
-        text = str(error) if known else masked("".join(traceback.format_exception(error)))
-        self._send("error", {"type": type(error).__name__ if known else None, "text": text})
+        self._send("error", wire.error_to_json(error))
 
     def _listen(self) -> None:
         while (frame := wire.receive(self._incoming)) is not None:
