@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Pending, Running
 from prefect_server import Receiver, Site, children, kill_tree, until
 
 from flows import dead_runs
 from flows.dead_runs import Policy, look_after, unserved_pools
+from flows.notifications import PROMOTED
 from flows.runs import run_file
 from flows.turns import take
 
@@ -99,7 +102,11 @@ def test_deployed_twice_is_deployed_once_and_what_was_paused_stays_paused(
     assert "prefect worker start --pool gpu" in first.stdout
     assert receiver.url not in first.stdout
     weekly = client.read_deployment_by_name("retrain/retrain")
-    client.update_deployment_schedule(weekly.id, weekly.schedules[0].id, active=False)
+    (schedule,) = weekly.schedules
+    # The server would forget the parameters that it is not told again.
+    client.update_deployment_schedule(
+        weekly.id, schedule.id, active=False, parameters=schedule.parameters
+    )
 
     def known() -> str:
         changing = {"updated", "created", "last_polled", "status", "id", "deployment_id"}
@@ -174,8 +181,46 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     until(lambda: state(client, lives) == "Completed", "the live run ends")
     assert (began(work, "dies"), began(work, "lives")) == (2, 1)
     assert client.read_flow_run(lives.id).run_count == 1
+    said = "patient: lives begins"
+    until(lambda: said in logs(client, lives), "what it says is in the run's logs")
     watcher.terminate()
     watcher.wait()
+
+
+def logs(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    only = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    return [log.message for log in client.read_logs(only)]
+
+
+def test_the_run_of_a_worker_that_is_stopped_goes_on_with_the_next(
+    site: Site, client: SyncPrefectClient, work: Path
+) -> None:
+    worker = site.start("prefect", "worker", "start", "--pool", "lone", "--name", "third")
+    run = trigger(client, "stopped")
+    until(lambda: began(work, "stopped"), "the run began")
+    worker.terminate()
+    worker.wait()
+    site.start("prefect", "worker", "start", "--pool", "lone", "--name", "fourth")
+
+    def again() -> bool:
+        look_after(client, work, AT_ONCE)
+        return began(work, "stopped") == 2
+
+    until(again, "the run began again")
+    (work / "stopped.end").touch()
+    until(lambda: state(client, run) == "Completed", "the run ends")
+
+
+@pytest.mark.usefixtures("client")
+def test_a_promotion_is_told(receiver: Receiver) -> None:
+    emit_event(
+        PROMOTED,
+        resource={"prefect.resource.id": "captionmill.model.captioner"},
+        payload={"champion": "captioner/7", "reason": 'it is "better"', "asked_by": "ann"},
+    )
+    until(lambda: receiver.of("promotion", "captioner/7"), "the promotion is told")
+    (notice,) = receiver.of("promotion", "captioner/7")
+    assert notice["text"] == 'captioner/7 is champion: it is "better"'
 
 
 def descendants(pid: int) -> list[int]:
@@ -245,7 +290,8 @@ def test_a_run_is_started_again_so_often_and_then_has_failed(
 def test_what_became_of_a_run_whose_process_is_gone(
     client: SyncPrefectClient, work: Path, made: Any, becomes: str
 ) -> None:
-    run = in_state(client, f"was-{made.name}", made)
+    run = in_state(client, f"was-{made.name}", Running())
+    client.set_flow_run_state(run.id, made, force=True)
     (line,) = look_after(client, work, AT_ONCE)
     assert run.name in line
     assert state(client, run) == becomes
