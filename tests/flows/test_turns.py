@@ -88,13 +88,20 @@ def test_a_file_that_was_cleared_away_is_made_anew(
         ("cuda", 1, ["GPU-0"]),
         ("cuda:1", 1, ["GPU-1"]),
         ("cuda", 2, ["GPU-0", "GPU-1"]),
+        ("cuda", None, ["GPU-0", "GPU-1", "GPU-2"]),
+        ("cuda:2", None, ["GPU-2"]),
     ],
 )
 def test_a_stage_holds_the_gpus_it_computes_on_and_no_longer(
-    device: str, devices: int, held: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str,
+    devices: int | None,
+    held: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.predict.choose_device", lambda _: torch.device(device))
     monkeypatch.setattr(gpus, "_uuid", "GPU-{}".format)
+    monkeypatch.setattr(gpus, "_seen", lambda: 3)
 
     def holds() -> list[str]:
         return sorted(path.stem for path in tmp_path.glob("gpus/*.lock") if is_held(path))
