@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -172,7 +174,7 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     worker.kill()  # its children live on
     worker.wait()
     kill_tree(dead)
-    site.start("prefect", "worker", "start", "--pool", "lone", "--name", "second")
+    second = site.start("prefect", "worker", "start", "--pool", "lone", "--name", "second")
     until(lambda: began(work, "dies") == 2, "the dead run began again")
     until(lambda: receiver.of("restart", "patient-dies"), "the restart is told")
     assert began(work, "lives") == 1
@@ -184,6 +186,7 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     assert client.read_flow_run(lives.id).run_count == 1
     said = "patient: lives begins"
     until(lambda: said in logs(client, lives), "what it says is in the run's logs")
+    kill_tree(second.pid)
     watcher.terminate()
     watcher.wait()
 
@@ -193,15 +196,15 @@ def logs(client: SyncPrefectClient, run: FlowRun) -> list[str]:
     return [log.message for log in client.read_logs(only)]
 
 
-def test_the_run_of_a_worker_that_is_stopped_goes_on_with_the_next(
+def test_a_run_that_is_ended_by_sigterm_has_crashed_and_goes_on(
     site: Site, client: SyncPrefectClient, work: Path
 ) -> None:
     worker = site.start("prefect", "worker", "start", "--pool", "lone", "--name", "third")
     run = trigger(client, "stopped")
     until(lambda: began(work, "stopped"), "the run began")
-    worker.terminate()
-    worker.wait()
-    site.start("prefect", "worker", "start", "--pool", "lone", "--name", "fourth")
+    (process,) = (pid for pid in descendants(worker.pid) if holds(pid, run_file(work, run.id)))
+    os.kill(process, signal.SIGTERM)
+    until(lambda: state(client, run) == "Crashed", "the run has crashed")
 
     def again() -> bool:
         look_after(client, work, AT_ONCE)
@@ -210,6 +213,7 @@ def test_the_run_of_a_worker_that_is_stopped_goes_on_with_the_next(
     until(again, "the run began again")
     (work / "stopped.end").touch()
     until(lambda: state(client, run) == "Completed", "the run ends")
+    kill_tree(worker.pid)
 
 
 @pytest.mark.usefixtures("client")
