@@ -32,7 +32,7 @@ def caption_archives(
     prune: bool = False,
 ) -> TableReport:
     """Run the stage; units that an earlier run finished are not done again."""
-    with hold_gpus(settings, work), told_to_prefect() as progress:
+    with hold_gpus(settings, work, None), told_to_prefect() as progress:
         return direct.caption_archives(
             settings, work, archives, table, refresh=refresh, prune=prune, progress=progress
         )
