@@ -48,6 +48,7 @@ class Stack:
         self.secrets |= {
             "postgres_password": secrets.token_hex(8),
             "prefect_auth": f"captionmill:{secrets.token_hex(8)}",
+            "webhook_url": "",
         }
         for name, value in self.secrets.items():
             (place / "secrets" / name).write_text(value, encoding="utf-8")
