@@ -138,7 +138,7 @@ def test_no_secret_is_in_a_log_or_the_work_directory(stack: Stack, retrained: di
     files = [
         p for folder in (stack.logs, stack.work) for p in Path(folder).rglob("*") if p.is_file()
     ]
-    for path in files:
+    for path in set(files) - {stack.log("storage")}:  # moto's own, of requests and their keys
         if path.suffix not in {".jpg", ".safetensors", ".tar"} and not path.is_symlink():
             data = path.read_bytes()
             assert not any(word in data for word in words), path
