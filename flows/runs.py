@@ -19,7 +19,7 @@ from prefect.exceptions import TerminationSignal
 from flows.run_log import lines_to_prefect
 from flows.turns import take, turn
 from pipeline import log_lines
-from pipeline.errors import BusyError, CaptionmillError, StoppedError
+from pipeline.errors import BusyError, CaptionmillError, StoppedError, TrackingAwayError
 from pipeline.promote.audit import this_user
 
 
@@ -32,34 +32,33 @@ def _error(state: Any) -> Any:
     return state.result(raise_on_failure=False)
 
 
-def may_be_freed(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether what a killed run left behind still holds the directory, and will not for long."""
-    return is_unattended() and isinstance(_error(state), BusyError)
+def may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failure may be over soon, and nobody is there to run the same command again.
+
+    What a killed run left behind still holds the directory, or MLflow's server is restarted.
+    """
+    return is_unattended() and isinstance(_error(state), (BusyError, TrackingAwayError))
 
 
 def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Whether a failure may pass by itself: not one that a user has to mend."""
-    return may_be_freed(task, run, state) or not isinstance(_error(state), CaptionmillError)
+    """Whether a failure may pass by itself: not one that a user has to mend, nor a bug's third."""
+    unknown = not isinstance(_error(state), CaptionmillError)
+    return may_pass(task, run, state) or (unknown and run.run_count <= 2)
 
 
 # Markers on disk decide what is done, so Prefect keeps and caches no results.
 UNCACHED: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
 
-# For the stages: another process on the same directory is waited for.
+# For the stages: about four minutes for a directory to be freed, or a server to come back.
 STAGE: dict[str, Any] = {
     **UNCACHED,
-    "retries": 4,
-    "retry_delay_seconds": [5, 15, 30, 60],
-    "retry_condition_fn": may_be_freed,
+    "retries": 5,
+    "retry_delay_seconds": [5, 15, 30, 60, 120],
+    "retry_condition_fn": may_pass,
 }
 
 # For tasks that talk to a registry or a server, and are safe to run again.
-REMOTE: dict[str, Any] = {
-    **UNCACHED,
-    "retries": 2,
-    "retry_delay_seconds": [5, 30],
-    "retry_condition_fn": worth_retrying,
-}
+REMOTE: dict[str, Any] = {**STAGE, "retry_condition_fn": worth_retrying}
 
 RUNS = "flow-runs"
 _HELD: dict[Path, IO[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,10 +45,9 @@ class RemoteClient:
             except (MlflowException, RequestException) as error:
                 if not may_pass(error):
                     raise
-                reason = str(error).splitlines()[0]
                 raise TrackingAwayError(
-                    f"MLflow at {self._address} does not answer: {reason}; when it does, run the "
-                    "same command again to go on"
+                    f"MLflow at {self._address} does not answer: {reason(error)}; when it does, run "
+                    "the same command again to go on"
                 ) from None  # MLflow quotes the address, password and all
 
         return call
@@ -59,6 +59,15 @@ def may_pass(error: Exception) -> bool:
 
     code = getattr(error, "error_code", None)
     return isinstance(error, RequestException) or code in PASSING
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in a line: of a connection that failed the system's words alone."""
+    # SQLAlchemy may put a hint to programmers before what the database said.
+    lines = str(error).splitlines() or [type(error).__name__]
+    first = next((line for line in lines if not line.startswith("(raised as")), lines[0])
+    system = re.search(r"\[Errno -?\d+\] ([\w ]+)", first)
+    return system[1] if system else first
 
 
 @contextlib.contextmanager

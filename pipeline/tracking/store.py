@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.errors import ConfigError, TrackingAwayError
-from pipeline.tracking.away import RemoteClient, few_retries, may_pass
+from pipeline.tracking.away import RemoteClient, few_retries, may_pass, reason
 
 ARTIFACTS = "mlflow-artifacts"
 FINGERPRINT = "captionmill.fingerprint"
@@ -81,20 +81,18 @@ class Store:
         try:
             yield
         except (MlflowException, SQLAlchemyError) as error:
-            # SQLAlchemy may put a hint to programmers before what the database said.
-            lines = str(error).splitlines()
-            reason = next((line for line in lines if not line.startswith("(raised as")), lines[0])
+            why = reason(error)
             way_out = (
                 f"put a sound {self.database.name} in its place, or move it away: the stages' own "
                 "work stays, and `captionmill retrain` registers it again"
                 if self.local
                 else "start it, or unset MLFLOW_TRACKING_URI to keep everything in the work directory"
             )
-            if "disk is full" in reason:
+            if "disk is full" in why:
                 way_out = "make room and run the same command again to go on"
             kind = TrackingAwayError if self.remote and may_pass(error) else ConfigError
             # Not `from error`: MLflow quotes the address, password and all, and a chain may be printed.
-            raise kind(f"MLflow at {self.uri} cannot be used: {reason}; {way_out}") from None
+            raise kind(f"MLflow at {self.uri} cannot be used: {why}; {way_out}") from None
 
     def _create(self) -> None:
         """Make the database whole before it has its name.
@@ -159,6 +157,8 @@ def installed() -> bool:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    # Every retry of a request; what does not answer in the end is said by us.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     # Tracebacks of every statement that a database refuses; what it means is said by `answering`.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:

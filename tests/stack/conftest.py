@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if binaries() is None:
         pytest.fail(INSTALL)
     running = Stack(tmp_path_factory.mktemp("stack"))
+    # A test run that is stopped leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("stopped by SIGTERM", 143))
     try:
         running.up("worker-cpu", "worker-gpu-runs-on-cpu", "watch")
         yield running

@@ -37,6 +37,8 @@ TINY = [
     "caption.unit_size=8",
     "caption.batch_size=8",
 ]
+WAIT_SECONDS = 600.0
+"""For what takes seconds: a machine may be busy."""
 GPU_WORKER = "worker-gpu-runs-on-cpu"
 
 
@@ -61,13 +63,13 @@ class Project:
         """Trigger the deployment; the run's id."""
         return self.api.trigger("caption/caption", overrides=[*TINY, *overrides], **parameters)
 
-    def completed(self, identity: str, seconds: float = 240) -> dict[str, Any]:
+    def completed(self, identity: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
         """The run, which has to end well."""
         run = self.api.ended(identity, seconds)
         assert run["state_type"] == "COMPLETED", f"{run['state']}\n{self.said()}"
         return run
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
         """What `condition` gives, as soon as it gives something."""
         give_up = time.monotonic() + seconds
         while not (found := condition()):

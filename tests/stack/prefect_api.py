@@ -66,7 +66,7 @@ class PrefectApi:
             by_name.setdefault(each["name"].rpartition("-")[0], []).append(each)
         return by_name
 
-    def ended(self, identity: str, seconds: float = 240) -> dict[str, Any]:
+    def ended(self, identity: str, seconds: float = 600) -> dict[str, Any]:
         """The run when it has ended."""
         give_up = time.monotonic() + seconds
         while (run := self.run(identity))["state_type"] not in ENDED:

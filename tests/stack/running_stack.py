@@ -25,21 +25,30 @@ BIN = Path(sys.executable).parent
 START_SECONDS = 180.0
 PORTS = {"postgres": 5432, "storage": 8333, "prefect": 4200, "mlflow": 5000}
 HEALTH_PORTS = ("8080", "8081", "8082")
+MORE = {"watch": ("--every", "1", "--delay", "1")}
+"""What is added to compose's commands, so that a test need not wait long."""
 
 
 class Stack:
     """Services by their names in compose.yaml; `up` starts those given and what they need."""
 
-    def __init__(self, place: Path, extra: dict[str, str] | None = None) -> None:
-        self.place, self.extra = place, extra or {}
+    def __init__(self, place: Path) -> None:
+        self.place = place
         self.work, self.logs = place / "work", place / "logs"
-        for folder in (self.work, self.logs, place / "secrets", place / "weights"):
+        # The work directory is there in the image, too.
+        for folder in (
+            self.work / "captionmill-work",
+            self.logs,
+            place / "secrets",
+            place / "weights",
+        ):
             folder.mkdir(parents=True)
         (self.work / "configs").symlink_to(ROOT / "configs")
         self.secrets = {name: secrets.token_hex(8) for name in ("storage_key", "storage_secret")}
         self.secrets |= {
             "postgres_password": secrets.token_hex(8),
             "prefect_auth": f"captionmill:{secrets.token_hex(8)}",
+            "webhook_url": "",
         }
         for name, value in self.secrets.items():
             (place / "secrets" / name).write_text(value, encoding="utf-8")
@@ -103,7 +112,6 @@ class Stack:
             "OMP_NUM_THREADS": "1",
             "AWS_EC2_METADATA_DISABLED": "true",
             **ours,
-            **self.extra,
         }
 
     def client(self) -> dict[str, str]:
@@ -140,7 +148,8 @@ class Stack:
                 self._start_storage()
             else:
                 entry = ["/bin/sh", str(ROOT / "docker" / "with_secrets.sh")]
-                command = [*entry, *map(self.here, self.services[name].command)]
+                words = map(self.here, self.services[name].command)
+                command = [*entry, *words, *MORE.get(name, ())]
                 self.processes[name] = self._spawn(name, command)
         for name in names:
             if name not in ("postgres", "storage"):

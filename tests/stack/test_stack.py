@@ -134,11 +134,11 @@ def test_mlflow_answers_to_its_own_names_alone(stack: Stack) -> None:
 
 
 def test_no_secret_is_in_a_log_or_the_work_directory(stack: Stack, retrained: dict) -> None:
-    words = [part.encode() for value in stack.secrets.values() for part in value.split(":")[-1:]]
+    words = [value.rpartition(":")[2].encode() for value in stack.secrets.values() if value]
     files = [
         p for folder in (stack.logs, stack.work) for p in Path(folder).rglob("*") if p.is_file()
     ]
-    for path in files:
+    for path in set(files) - {stack.log("storage")}:  # moto's own, of requests and their keys
         if path.suffix not in {".jpg", ".safetensors", ".tar"} and not path.is_symlink():
             data = path.read_bytes()
             assert not any(word in data for word in words), path
