@@ -6,6 +6,7 @@ a worker on another node the paths must lead to the same bytes there.
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Connection(Protocol):
     """One worker, from its start to its end; one thread receives, another sends."""
 
     def send(self, kind: str, head: dict[str, Any]) -> None:
-        """Send a frame; never waits for the worker. If it is gone, the next `receive` tells."""
+        """Send a frame; may wait for the worker. If it is gone, the next `receive` tells."""
 
     def receive(self) -> Frame | None:
         """The next frame, the first of which is `ready`; None when the worker is gone.
@@ -64,6 +65,14 @@ class Hand:
     """When it last said something, or was told something that it waited for."""
     hung: bool = False
     """It was ended since it did nothing any more."""
+    outbox: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = field(
+        default_factory=queue.SimpleQueue
+    )
+    """What it is to be told, by a thread of its own; None ends that."""
+
+    def tell(self, kind: str, head: dict[str, Any]) -> None:
+        """Send a frame, later: one worker that does not listen may not hold up the others."""
+        self.outbox.put((kind, head))
 
 
 class Death(NamedTuple):

@@ -158,7 +158,7 @@ class Dispatch:
         unit, hand.served, hand.heard = job.task.unit, True, time.monotonic()
         hand.tasks[unit.id] = job.task
         head = {"archive": self.archives[unit.source], "task": wire.task_to_json(job.task)}
-        hand.connection.send("caption", head)
+        hand.tell("caption", head)
         return True
 
     def _hear(self, event: Event) -> None:
@@ -194,7 +194,7 @@ class Dispatch:
             if job.question is not None:
                 (hand, head), job.question = job.question, None
                 found = self.told.copies(head["unit"], head["start"], head["digests"])
-                hand.connection.send("copies", {"of": found})
+                hand.tell("copies", {"of": found})
                 hand.heard = time.monotonic()
                 job.asked = max(job.asked, head["start"] + len(head["digests"]))
             if not job.known:

@@ -149,7 +149,8 @@ class Fleet:
     def _start(self, number: int, stillborn: int = 0) -> None:
         hand = Hand(number, self.connect(number), stillborn)
         self.hands[number] = hand
-        threading.Thread(target=self._listen, args=(hand,), daemon=True).start()
+        for life in (self._listen, self._speak):
+            threading.Thread(target=life, args=(hand,), daemon=True).start()
 
     def _listen(self, hand: Hand) -> None:
         try:
@@ -158,6 +159,15 @@ class Fleet:
             if self.hands.get(hand.number) is hand:  # else it was ended
                 self.events.put(Event(hand, Death(*hand.connection.autopsy())))
         except BaseException as error:  # noqa: BLE001  raised where the run waits
+            self.events.put(Event(hand, error))
+        finally:
+            hand.outbox.put(None)
+
+    def _speak(self, hand: Hand) -> None:
+        try:
+            while (told := hand.outbox.get()) is not None:
+                hand.connection.send(*told)
+        except BaseException as error:  # noqa: BLE001  raised where the run waits, if it does
             self.events.put(Event(hand, error))
 
     def run(self, run: Run, units: Iterable[Unit]) -> Generator[Done, None, None]:

@@ -163,6 +163,7 @@ class UnitCaptioner:
         with self.stages.busy("rows"):
             for (place, picture), caption in zip(batch, captions, strict=True):
                 unit.rows[place] = self._row(unit.task.unit, picture, caption)
+                picture.pixels = None  # its memory is needed for the next ones
             self.progress(unit.task.unit.id, len(batch), 0)
 
     def _encode(self, pictures: list[Picture]) -> Any:

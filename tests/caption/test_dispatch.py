@@ -40,9 +40,12 @@ class Scripted:
         self.heard: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
         self._later: deque[tuple[str, dict[str, Any]]] = deque()
         self.ended = False
+        self.listens = threading.Event()
+        self.listens.set()
         self.how = ("was ended by SIGSEGV", True)
 
     def send(self, kind: str, head: dict[str, Any]) -> None:
+        self.listens.wait()
         self.heard.put((kind, head))
 
     def receive(self) -> Frame | None:
@@ -50,6 +53,7 @@ class Scripted:
 
     def end(self) -> None:
         self.ended = True
+        self.listens.set()
         self.said.put(None)
 
     def autopsy(self) -> tuple[str, bool]:
@@ -352,3 +356,24 @@ def test_a_worker_that_waits_for_an_answer_does_not_hang(theatre: Theatre) -> No
         two.done("u2")
         two.captions("u3")
         assert [following() for _ in range(5)][-1] == "end"
+
+
+def test_a_worker_that_does_not_listen_does_not_hold_up_the_others(theatre: Theatre) -> None:
+    with Fleet("scripted", theatre.connect, 2, hang_seconds=1.0) as fleet:
+        one, out = begin(theatre, fleet, 4)
+        following = in_background(out)
+        assert [one.gets(), one.gets()] == ["u0", "u1"]
+        two = theatre.next()
+        two.ready()
+        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        two.listens.clear()
+        two.asks("u2")
+        one.captions("u0")
+        one.captions("u1")
+        assert [following(), following()] == ["u0", "u1"]
+        three = theatre.next()
+        assert two.ended
+        three.ready()
+        three.captions(three.gets())
+        three.captions(three.gets())
+        assert [following() for _ in range(3)] == ["u2", "u3", "end"]
