@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from pipeline.doctor.finding import Finding, ok, warning, wrong
 
-SECONDS = 5.0
+SECONDS = 15.0
+"""For an answer; a busy server may take some."""
 MOST_BYTES = 8 << 20
 SKEW, LARGE_SKEW = 5.0, 300.0
 """Seconds; S3 refuses requests whose clock is 15 minutes off."""
