@@ -35,7 +35,7 @@ class Finding(BaseModel):
     mend: str = ""
     """What to do about it; empty where nothing is to be done."""
 
-    @field_validator("text", "mend")
+    @field_validator("subject", "text", "mend")
     @classmethod
     def _masked(cls, text: str) -> str:
         return masked(text)
