@@ -48,7 +48,7 @@ ifeq ($(POSTGRES),)
 	@echo 'installing PostgreSQL'
 	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >/dev/null
 endif
-	@$(BIN)/python -m pytest -n 0 -m stack tests/stack
+	@$(BIN)/python -m pytest -n 0 -m stack tests/stack tests/operations
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check flows pipeline tests

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
 
 from flows import direct
 from flows.gpus import hold_gpus
 from flows.parameters import ConfigFile, Overrides, Paths, PathText
-from flows.runs import STAGE, attended, in_turn, run_name
+from flows.progress import told_to_prefect
+from flows.runs import REMOTE, STAGE, attended, in_turn, run_name
+from flows.table_report import table_markdown
+from pipeline.caption.sample import sample
 from pipeline.config import Config, load_config
 from pipeline.records import TableReport
 from pipeline.remote import Location, location
@@ -28,10 +32,20 @@ def caption_archives(
     prune: bool = False,
 ) -> TableReport:
     """Run the stage; units that an earlier run finished are not done again."""
-    with hold_gpus(settings, work):
+    with hold_gpus(settings, work, None), told_to_prefect() as progress:
         return direct.caption_archives(
-            settings, work, archives, table, refresh=refresh, prune=prune
+            settings, work, archives, table, refresh=refresh, prune=prune, progress=progress
         )
+
+
+@task(name="publish-table", **REMOTE)
+def publish_table(report: TableReport) -> None:
+    """Show what the run did in Prefect's UI."""
+    create_markdown_artifact(
+        table_markdown(report, sample(location(report.table))),
+        key="captionmill-caption",
+        description=f"{report.captioned:,} captions in {report.table}",
+    )
 
 
 @flow(name="caption", flow_run_name=run_name, persist_result=False)
@@ -60,4 +74,5 @@ def caption(
     name = f"table-{fingerprint(str(target))}"
     with attended(root), in_turn(root, name, f"the table {table}"):
         made = caption_archives(settings, root, paths, target, refresh, prune)
+        publish_table(made)
     return made.model_dump(mode="json")

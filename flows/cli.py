@@ -285,6 +285,16 @@ main.add_command(import_hf.import_hf)
     help="As --prune, also where that is most of an archive's rows, or all of them.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="Who captions: processes on this machine, or actors on a Ray cluster.  [default: local]",
+)
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Write where the time went, as numbers and as a picture: DIR/_profile.json and .svg.",
+)
+@click.option(
     "--break-lock",
     is_flag=True,
     help="Free a table on object storage whose run was killed on another machine.",
@@ -298,6 +308,8 @@ def caption(
     rollback: bool,
     prune: bool,
     prune_all: bool,
+    engine: str | None,
+    profile: bool,
     break_lock: bool,
     config: str | None,
     overrides: tuple[str, ...],
@@ -314,13 +326,15 @@ def caption(
       captionmill caption captionmill-work/demo/archive --table captions
       captionmill caption captionmill-work/demo/archive --table captions --model captioner/1
       captionmill caption captionmill-work/demo/archive --table captions --refresh
+      captionmill caption captionmill-work/demo/archive --table captions --profile
+      captionmill caption captionmill-work/demo/archive --table captions --engine ray
       captionmill caption --table captions --rollback
       captionmill caption s3://bucket/photos s3://bucket/more.tar --table captions
     """
     if break_lock:
         storage.break_lock(table)
     if rollback:
-        if archives or model or refresh or prune or prune_all:
+        if archives or model or refresh or prune or prune_all or engine or profile:
             raise click.UsageError("--rollback takes --table alone: it captions nothing")
         from pipeline.caption import rollback as stage
 
@@ -329,7 +343,11 @@ def caption(
     if not archives:
         raise click.UsageError("give the ARCHIVEs to caption: folders, tars or zips")
     chosen = [f"caption.model={json.dumps(model)}"] if model is not None else []
+    chosen += [f"caption.engine={engine}"] if engine is not None else []
+    chosen += ["caption.profile=true"] if profile else []
     settings = load_config(config, [*overrides, *chosen])
+    from pipeline.caption.timeline import process_began
+
     made = direct.caption_archives(
         settings,
         work,
@@ -338,8 +356,13 @@ def caption(
         refresh=refresh,
         prune=prune,
         prune_all=prune_all,
+        since=process_began(),
     )
     click.echo(report.about_table(made))
+    if settings.caption.profile:
+        from pipeline.caption.profile import Profile
+
+        click.echo(report.about_profile(Profile.load(table / "_profile.json"), table))
 
 
 main.add_command(explain.explain)

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow, task
 
-from flows.caption import caption_archives
+from flows.caption import caption_archives, publish_table
 from flows.direct import demo_settings
 from flows.retrain import run_chain
 from flows.runs import STAGE, run_name
@@ -31,4 +31,5 @@ def demo(
     generate_dataset(settings.demo, root / "demo")
     chain = run_chain(settings, root)
     table = caption_archives(settings, root, [root / "demo" / "archive"])
+    publish_table(table)
     return {**chain.to_json(), "table": table.model_dump(mode="json")}

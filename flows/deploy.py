@@ -51,7 +51,7 @@ def deploy(
     """Register the flows with a Prefect server.
 
     Work pools, deployments, schedules and notifications, with the server of PREFECT_API_URL. Run
-    again, it changes what changed, and leaves paused what you paused. Runs read their paths below the directory that this command is run in.
+    again, it changes what you name, and leaves the rest as it is registered, paused if you paused it. Runs read their paths below the directory that this command is run in.
 
     \b
     Examples:
@@ -59,7 +59,13 @@ def deploy(
       captionmill deploy -c configs/flickr8k.yaml --archive photos --table captions --work work
     """
     quiet_prefect()
-    from flows.deployments import PREFECT_YAML, read_deployments, register, register_pool
+    from flows.deployments import (
+        PREFECT_YAML,
+        as_registered,
+        read_deployments,
+        register,
+        register_pool,
+    )
     from flows.notifications import register_notifications
 
     directory = Path.cwd()
@@ -67,7 +73,7 @@ def deploy(
     changes: dict[str, Any] = {"work": str((directory / work).absolute())}
     if config is not None:
         changes["config"] = config
-    if overrides:
+    if config is not None or overrides:
         changes["overrides"] = list(overrides)
     if archives:
         changes["archives"] = list(archives)
@@ -75,6 +81,8 @@ def deploy(
         changes["table"] = table
     deployments = read_deployments(file or PREFECT_YAML, changes)
     with server() as client:
+        if file is None:
+            deployments = [as_registered(client, each, set(changes)) for each in deployments]
         for deployment in deployments:
             deployment.check(directory)
         lines = []

@@ -128,6 +128,32 @@ def read_deployments(file: Path, changes: dict[str, Any]) -> list[Deployment]:
     ]
 
 
+def as_registered(client: SyncPrefectClient, deployment: Deployment, given: set[str]) -> Deployment:
+    """With the settings, archives and table that it was registered with before, where none are given.
+
+    So the same command without options, after an upgrade say, does not bring the demo's back.
+    """
+    former = find(client, deployment)
+    if former is None:
+        return deployment
+    kept = {
+        key: former.parameters[key]
+        for key in ("config", "overrides", "archives", "table")
+        if key in former.parameters and key in deployment.parameters and key not in given
+    }
+    return deployment.model_copy(update={"parameters": {**deployment.parameters, **kept}})
+
+
+def find(client: SyncPrefectClient, deployment: Deployment) -> DeploymentResponse | None:
+    """What the server knows by that name."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(f"{deployment.flow().name}/{deployment.name}")
+    except ObjectNotFound:
+        return None
+
+
 def register_pool(client: SyncPrefectClient, name: str) -> bool:
     """Make a work pool of processes; False where it is there already.
 
@@ -159,15 +185,7 @@ def register(client: SyncPrefectClient, deployment: Deployment, directory: Path)
 
     Paused deployments and schedules stay paused.
     """
-    from prefect.exceptions import ObjectNotFound
-
-    flow = deployment.flow()
-    name = f"{flow.name}/{deployment.name}"
-    former: DeploymentResponse | None
-    try:
-        former = client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        former = None
+    flow, former = deployment.flow(), find(client, deployment)
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}
     client.create_deployment(
         flow_id=client.create_flow(flow),

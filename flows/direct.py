@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableRep
 from pipeline.remote import Location
 
 if TYPE_CHECKING:
+    from pipeline.caption import Standing
     from pipeline.caption.loader import Loader
     from pipeline.caption.marker import Marker
 
@@ -125,12 +126,18 @@ def caption_archives(
     refresh: bool = False,
     prune: bool = False,
     prune_all: bool = False,
+    progress: Callable[[Standing], object] | None = None,
+    since: float | None = None,
 ) -> TableReport:
     """Caption `archives` into `table`, in a process of its own that loads the captioner.
 
     Without a `table` it lies in the work directory, named after the model and the settings,
-    so that another champion gets another table. See `pipeline.caption.caption`.
+    so that another champion gets another table. A profile counts from `since`, else from now.
+    See `pipeline.caption.caption`.
     """
+    from pipeline.caption.timeline import now
+
+    since = now() if since is None else since
     from pipeline import caption as stage
 
     loader = captioner_loader(settings, work)
@@ -148,6 +155,8 @@ def caption_archives(
         refresh=refresh,
         prune=prune,
         prune_all=prune_all,
+        progress=progress,
+        since=since,
     )
 
 

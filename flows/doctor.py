@@ -13,13 +13,13 @@ from flows.options import settings_options
 from pipeline.doctor import Check, Finding, Inputs, examine
 
 CHECKS = (
-    Check("packages", "pipeline.doctor.packages", 15),
-    Check("machine", "pipeline.doctor.machine", 10),
+    Check("packages", "pipeline.doctor.packages", 30),
+    Check("machine", "pipeline.doctor.machine", 30),
     Check("torch", "pipeline.doctor.devices", 60),
-    Check("settings", "pipeline.doctor.settings", 15),
-    Check("work directory", "pipeline.doctor.work", 20),
-    Check("secrets", "pipeline.doctor.credentials", 15),
-    Check("prefect", "flows.doctor_prefect", 40),
+    Check("settings", "pipeline.doctor.settings", 30),
+    Check("work directory", "pipeline.doctor.work", 30),
+    Check("secrets", "pipeline.doctor.credentials", 30),
+    Check("prefect", "flows.doctor_prefect", 60),
     Check("mlflow", "pipeline.doctor.registry", 60),
     Check("captioner", "pipeline.doctor.champion", 120),
     Check("places", "pipeline.doctor.places", 60),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.doctor.finding import Finding, Inputs, ok, warning, wrong
@@ -20,7 +22,6 @@ LATE = {"flow_runs": {"state": {"name": {"any_": ["Late"]}}}}
 
 def check(inputs: Inputs) -> Iterator[Finding]:
     """Server, pools, workers, deployments."""
-    del inputs
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
         yield ok(
@@ -46,7 +47,12 @@ def check(inputs: Inputs) -> Iterator[Finding]:
     yield _versions(url, theirs)
     yield from clock(SUBJECT, version.skew)
     try:
-        yield from _deployments(url)
+        found = _deployments_there(url)
+        yield from _deployments(found)
+        if found:
+            pools = {str(each.get("work_pool_name")) for each in found.values()}
+            yield from _pools(url, sorted(pools))
+            yield _watched(Path(inputs.work))
     except OSError as error:
         yield wrong(SUBJECT, f"{url} broke off: {reason(error)}", "look at the server's log")
 
@@ -82,11 +88,16 @@ def _versions(url: str, theirs: str) -> Finding:
     return ok(SUBJECT, text)
 
 
-def _deployments(url: str) -> Iterator[Finding]:
-    from flows.deployments import PREFECT_YAML, TAG, read_deployments
+def _deployments_there(url: str) -> dict[str, dict[str, Any]]:
+    from flows.deployments import TAG
 
     tagged = {"deployments": {"tags": {"all_": [TAG]}}}
-    found = {each["name"]: each for each in _rows(url, "/deployments/filter", tagged)}
+    return {each["name"]: each for each in _rows(url, "/deployments/filter", tagged)}
+
+
+def _deployments(found: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    from flows.deployments import PREFECT_YAML, read_deployments
+
     asked = {each.name: each for each in read_deployments(PREFECT_YAML, {})}
     if not found:
         yield warning(SUBJECT, "no deployment is registered", "captionmill deploy")
@@ -100,12 +111,10 @@ def _deployments(url: str) -> Iterator[Finding]:
         text = f"registered by another version of this program: {', '.join(older)}"
         yield warning(SUBJECT, text, "captionmill deploy")
     if paused:
-        mend = f"prefect deployment schedule resume, or captionmill deploy: {', '.join(paused)}"
+        mend = "resume them in the UI, or leave them if you meant it"
         yield warning(SUBJECT, f"paused: {', '.join(paused)}", mend)
     if not missing and not older and not paused:
         yield ok(SUBJECT, f"deployments: {', '.join(sorted(found))}")
-    pools = {str(each.get("work_pool_name")) for each in found.values()}
-    yield from _pools(url, sorted(pools))
 
 
 def _pools(url: str, names: list[str]) -> Iterator[Finding]:
@@ -138,3 +147,18 @@ def _is_same(registered: dict[str, Any], asked: Deployment) -> bool:
     schema = json.loads(json.dumps(asked.flow().parameters.model_dump_for_openapi()))
     same = registered.get("parameter_openapi_schema") == schema
     return bool(same and registered.get("entrypoint") == asked.entrypoint)
+
+
+def _watched(work: Path) -> Finding:
+    """Whether a watcher holds its turn; taking a shared lock for a moment is in nobody's way."""
+    from flows.runs import RUNS
+
+    try:
+        with open(work / RUNS / "watch.turn", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return ok(SUBJECT, "captionmill watch looks after the runs")
+    except OSError:
+        pass  # there never was one
+    text = f"no captionmill watch is seen in {work}: nobody restarts runs whose worker died"
+    return warning(SUBJECT, text, f"captionmill watch --work {work}, as a service")

@@ -17,8 +17,14 @@ from pipeline.config import Config
 
 
 @contextlib.contextmanager
-def hold_gpus(settings: Config, work: Path, devices: int = 1) -> Iterator[None]:
-    """Wait for the first `devices` GPUs that the settings choose; nothing to wait for on a CPU."""
+def hold_gpus(settings: Config, work: Path, devices: int | None = 1) -> Iterator[None]:
+    """Wait for the GPUs that a stage will use; on a CPU there is nothing to wait for.
+
+    Args:
+        settings: their `device` says which is the first.
+        work: the work directory.
+        devices: how many; None: all that this process sees, unless the settings name one.
+    """
     prepare_torch(settings)
     from pipeline.predict import choose_device
 
@@ -26,11 +32,19 @@ def hold_gpus(settings: Config, work: Path, devices: int = 1) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if device.type == "cuda":
             first = device.index or 0
+            if devices is None:
+                devices = 1 if device.index is not None else _seen()
             # In one order everywhere, so that two runs never wait for each other.
             for name in sorted(_uuid(index) for index in range(first, first + devices)):
                 path = work.absolute() / "gpus" / f"{name}.lock"
                 held.enter_context(turn(path, this_run(), f"GPU {name}"))
         yield
+
+
+def _seen() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _uuid(index: int) -> str:

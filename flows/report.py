@@ -16,9 +16,11 @@ from flows.direct import Chain
 from pipeline.progress import clock
 from pipeline.promote.report import TITLES
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
+from pipeline.remote import Location
 
 if TYPE_CHECKING:
     from pipeline.caption import Staleness
+    from pipeline.caption.profile import Profile
 
 METRICS = {name: title for name, title in TITLES.items() if name != "meteor"}
 
@@ -152,6 +154,26 @@ def about_table(record: TableReport) -> str:
                 f"{record.images_per_second:,.1f} pictures/s",
             )
         )
+    return lines(rows)
+
+
+def about_profile(profile: Profile, table: Location) -> str:
+    """The summary of `caption --profile`: what each process's time went on."""
+    first = profile.first_row_seconds
+    after = "" if first is None else f"; first rows after {first:.1f} s"
+    rows = [("profile", shown(str(table / "_profile.svg")))]
+    rows.append(("time", f"{profile.seconds:.1f} s with imports and start{after}"))
+    busy = f"{profile.busy_cores:.2f} of {number(profile.cores, 'core')}"
+    rows.append(("busy", f"{busy}{f'; bottleneck {slow}' if (slow := profile.bottleneck) else ''}"))
+    for process in profile.processes:
+        for lane in process.lanes:
+            whole = sum(lane.seconds.values()) or 1.0
+            shares = sorted(lane.seconds.items(), key=lambda item: -item[1])
+            told = [
+                f"{stage} {spent / whole:.0%}" for stage, spent in shares if spent >= whole / 100
+            ]
+            name = process.name if lane.name == process.name else f"{process.name}, {lane.name}"
+            rows.append((name, ", ".join(told)))
     return lines(rows)
 
 

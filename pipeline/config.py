@@ -257,6 +257,23 @@ class CaptionConfig(Strict):
         description="A process that takes longer over a batch, or over a picture to read and decode, "
         "is ended; the picture that it hangs at becomes a row with an error.",
     )
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="Who captions: local, processes on this machine; ray, actors on a Ray cluster "
+        "(pip install 'captionmill[ray]'). Rows are the same.",
+    )
+    ray_address: str | None = Field(
+        None,
+        min_length=1,
+        description="Of an existing Ray cluster, HOST:PORT or auto; none: RAY_ADDRESS, or a cluster on "
+        "this machine for the length of the run.",
+    )
+    ray_gpus: float = Field(
+        1.0,
+        gt=0,
+        le=16,
+        description="GPUs that a worker takes on a Ray cluster; 0.5: two share one.",
+    )
     max_bytes: int = Field(64 << 20, ge=1, description="Larger files become rows with an error.")
     max_pixels: int = Field(150_000_000, ge=1, le=178_000_000)
     image_column: str | None = Field(
@@ -272,6 +289,9 @@ class CaptionConfig(Strict):
         description="Lists and columns of paths: relative paths start here, and nothing outside is"
         " read; default: they start at the list and may lead anywhere.",
     )
+    profile: bool = Field(
+        False, description="Write where the time went below the table: _profile.json and .svg."
+    )
 
     @model_validator(mode="after")
     def _candidates_are_found_by_beams(self) -> Self:
@@ -281,7 +301,8 @@ class CaptionConfig(Strict):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide what a table holds."""
-        return self.model_dump(exclude={"workers", "hang_seconds"})
+        who = {"workers", "engine", "ray_address", "ray_gpus", "hang_seconds", "profile"}
+        return self.model_dump(exclude=who)
 
     def check_beam(self, beam: int) -> None:
         """Raise ValueError where more candidates are wanted than `beam` beams can find."""

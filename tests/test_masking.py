@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.caption.worker import Worker
 from pipeline.errors import CaptionmillError, ConfigError
 from pipeline.masking import masked
 from pipeline.progress import say
@@ -60,6 +61,16 @@ def test_credentials_in_an_s3_url_are_refused_unseen() -> None:
         location("s3://key:hunter2@bucket/x")
     assert "hunter2" not in str(refused.value)
     assert location("s3://bucket/a@b") == RemotePath("bucket", "a@b")
+
+
+def test_a_captioning_process_tells_of_a_bug_without_passwords() -> None:
+    worker, said = object.__new__(Worker), []
+    worker._send = lambda kind, head: said.append((kind, head))  # type: ignore[method-assign]
+    worker.fail(RuntimeError("no route to http://ann:hunter2@host"))
+    ((kind, head),) = said
+    assert kind == "error"
+    assert "http://ann:***@host" in head["text"]
+    assert "hunter2" not in head["text"]
 
 
 def command(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

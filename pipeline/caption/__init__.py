@@ -9,16 +9,15 @@ Killed at any moment and run again, it finishes without redoing or duplicating a
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import storage
 from pipeline.caption.account import account, main_marker, save_report
-from pipeline.caption.archives import Reading, name_sources, open_archives
+from pipeline.caption.archives import Reading, Source, name_sources, open_archives
 from pipeline.caption.attempts import AttemptsDirectory
 from pipeline.caption.changes import Noted, check_prune, note
 from pipeline.caption.compact import compact
@@ -28,24 +27,31 @@ from pipeline.caption.export import export
 from pipeline.caption.loader import Loader
 from pipeline.caption.parts import Parts
 from pipeline.caption.plan import Relisted, Unit
+from pipeline.caption.profile import Measured, save_profile
 from pipeline.caption.recipe import Captioner
 from pipeline.caption.refresh import Refresh, forget, roll_back
+from pipeline.caption.schema import prepare_arrow
 from pipeline.caption.stages import bottleneck
 from pipeline.caption.stale import Staleness, staleness
 from pipeline.caption.table import Receipt, Table
-from pipeline.caption.updates import Counts, Updates, unread_units
+from pipeline.caption.timeline import now
+from pipeline.caption.updates import Updates, unread_units
 from pipeline.caption.verify import verify
-from pipeline.progress import Progress, say
+from pipeline.caption.watch import Standing, Watch, tell
+from pipeline.progress import say
 from pipeline.records import TableReport
 from pipeline.remote import Location
 
 if TYPE_CHECKING:
+    from pipeline.caption.marker import Marker
+    from pipeline.caption.members import Archive
     from pipeline.config import CaptionConfig
 
 __all__ = [
     "Captioner",
     "Loader",
     "Staleness",
+    "Standing",
     "caption",
     "compact",
     "export",
@@ -64,6 +70,8 @@ def caption(
     refresh: bool = False,
     prune: bool = False,
     prune_all: bool = False,
+    progress: Callable[[Standing], object] | None = None,
+    since: float | None = None,
 ) -> TableReport:
     """Caption every picture of the archives (folders, tars, zips) into the directory `table`.
 
@@ -86,6 +94,8 @@ def caption(
         prune: remove the rows of pictures that the archives no longer hold, instead of
             marking them; refused where that is more than half of an archive's rows.
         prune_all: remove them however many they are, of an archive that is gone as well.
+        progress: told how far the run is, often and from any thread; it must not raise.
+        since: when the command began, by `timeline.now`; a profile counts from there.
 
     Raises:
         ArchiveError: no such archive, not a kind that is read, or without a picture.
@@ -94,53 +104,49 @@ def caption(
         BusyError: another run is writing the table.
         WorkerError: the captioning process dies again and again, and no picture is to blame.
     """
-    started, began = datetime.now(UTC), time.monotonic()
+    started, began, entered = datetime.now(UTC), time.monotonic(), now()
+    since = entered if since is None else since
     kept = Table(table)
     new = not kept.exists()
     with contextlib.ExitStack() as stack:
-        known = {} if new else kept.plan.sources()
-        opened = open_archives(archives, table, Reading.of(config), known, emptied=prune_all)
+        crew = stack.enter_context(engine(config, captioner))
+        if config.profile:
+            crew.stages.record()
+        crew.stages.span("start", since, entered)
+        with crew.stages.busy("list"):
+            known = {} if new else kept.plan.sources()
+            prepare_arrow()
+            opened = open_archives(archives, table, Reading.of(config), known, emptied=prune_all)
         for archive in opened.values():
             stack.callback(archive.close)
-        crew = stack.enter_context(engine(config, captioner))
         if new:
-            crew.marker()  # what cannot work leaves no directory behind
+            _ready(crew)  # what cannot work leaves no directory behind
         # A second run on a table is refused before it loads the model.
         stack.enter_context(storage.lock(table))
-        marker = crew.marker()
+        marker = _ready(crew)
+        planning = now()
         kept.begin(marker)
         receipts = kept.finished()
         again = Refresh(kept, marker) if refresh else None
         refreshing = again.units(receipts) if again is not None else set()
         if again is not None and refreshing:
             again.begin()
-        relisted, reading = Relisted(), refreshing | unread_units(receipts)
-        history = kept.changes.history().known
-        sources = name_sources(opened, kept.plan.sources())
-        for source in sources:
-            kept.plan.extend(
-                source,
-                config.unit_size,
-                relisted,
-                done=receipts.keys(),
-                again=reading,
-                history=history,
-            )
-        names = {source.name for source in sources}
-        if prune and not prune_all:
-            check_prune(relisted.missing_of, _rows_of(kept, receipts), kept.plan.sources())
-        planned = (unit for unit in kept.plan.units() if unit.source in names)
-        noted = note(kept.changes, planned, relisted, receipts.keys(), prune or prune_all)
+        reading = refreshing | unread_units(receipts)
+        listed = _plan(kept, opened, config, receipts, reading, prune=prune, prune_all=prune_all)
+        crew.stages.span("plan", planning, now())
         paths = {id(archive): str(path) for path, archive in opened.items()}
+        watch = Watch(kept, receipts, lambda: _bottleneck(crew), progress)
         updates = _run(
             kept,
             crew,
-            archives={s.name: Opened(paths[id(s.archive)], s.archive) for s in sources},
-            relisted=relisted,
+            watch,
+            archives={s.name: Opened(paths[id(s.archive)], s.archive) for s in listed.sources},
+            relisted=listed.relisted,
             receipts=receipts,
             refresh=again,
             max_bytes=config.max_bytes,
         )
+        accounting = now()
         finished = receipts | updates.made
         if again is not None:
             again.end(finished)
@@ -154,8 +160,12 @@ def caption(
         )
         if updates.made:
             report = report.model_copy(update=_where_time_went(crew))
-        _tell(report, relisted, noted, updates.counts)
+        tell(report, listed.relisted, listed.noted, updates.counts)
         save_report(kept, report, started, changed=bool(updates.made))
+        crew.stages.span("account", accounting, now())
+        if config.profile:
+            measured = Measured(since, watch.first_row, watch.done_now)
+            save_profile(table, crew.stages, report, measured)
     return report
 
 
@@ -189,9 +199,48 @@ def rollback(table: Location) -> TableReport:
     return report
 
 
+class _Listed(NamedTuple):
+    """What the archives of a run hold, beside what the table knew."""
+
+    sources: list[Source]
+    relisted: Relisted
+    noted: Noted
+
+
+def _plan(
+    kept: Table,
+    opened: Mapping[Location, Archive],
+    config: CaptionConfig,
+    receipts: Mapping[str, Receipt],
+    reading: set[str],
+    *,
+    prune: bool,
+    prune_all: bool,
+) -> _Listed:
+    """List the archives: plan what is new, note what changed; `reading` are units to be read."""
+    relisted, history = Relisted(), kept.changes.history().known
+    sources = name_sources(opened, kept.plan.sources())
+    for source in sources:
+        kept.plan.extend(
+            source,
+            config.unit_size,
+            relisted,
+            done=receipts.keys(),
+            again=reading,
+            history=history,
+        )
+    names = {source.name for source in sources}
+    if prune and not prune_all:
+        check_prune(relisted.missing_of, _rows_of(kept, receipts), kept.plan.sources())
+    planned = (unit for unit in kept.plan.units() if unit.source in names)
+    noted = note(kept.changes, planned, relisted, receipts.keys(), prune or prune_all)
+    return _Listed(sources, relisted, noted)
+
+
 def _run(
     table: Table,
     crew: Engine,
+    watch: Watch,
     *,
     archives: Mapping[str, Opened],
     relisted: Relisted,
@@ -205,7 +254,6 @@ def _run(
     done = set(receipts)
     parts = Parts(table, done, crew.marker().recipe)
     attempts = AttemptsDirectory(table.directory / "_attempts", receipts)
-    watch = _Watch(table, crew, receipts)
     updates = Updates(
         table,
         {name: opened.archive for name, opened in archives.items()},
@@ -224,6 +272,7 @@ def _run(
                 with crew.stages.busy("write"):
                     updates.finish(unit, copies.fill(unit.id, rows, of))
                     attempts.forget(unit.id)
+                watch.committed()
                 done.add(unit.id)
 
     if new:
@@ -248,67 +297,15 @@ def _now(unit: Unit, archives: Mapping[str, Opened], relisted: Relisted) -> Unit
     return Unit(unit.id, unit.source, members)
 
 
+def _ready(crew: Engine) -> Marker:
+    with crew.stages.busy("await workers"):
+        return crew.marker()
+
+
+def _bottleneck(crew: Engine) -> str | None:
+    return bottleneck(crew.stages.report(), crew.threads)
+
+
 def _where_time_went(crew: Engine) -> dict[str, Any]:
-    seconds = crew.stages.report()
-    slowest = bottleneck(seconds, crew.threads)
+    seconds, slowest = crew.stages.report(), _bottleneck(crew)
     return {"engine": crew.name, "stage_seconds": seconds, "bottleneck": slowest}
-
-
-class _Watch:
-    """The line of progress: what is done, how much of it failed, and what the run waits for."""
-
-    def __init__(self, table: Table, crew: Engine, receipts: Mapping[str, Receipt]) -> None:
-        rows = {unit: rows for unit, _, rows in table.unit_rows()}
-        total, done = sum(rows.values()), sum(rows[unit] for unit in receipts if unit in rows)
-        self._failed = sum(sum(receipt.failed.values()) for receipt in receipts.values())
-        self._progress = Progress("caption", total, done=done)
-        self._crew, self._lock = crew, threading.Lock()
-
-    def advance(self, members: int, failed: int) -> None:
-        """Count members that are done."""
-        with self._lock:
-            self._failed += failed
-            self._progress.add(members, self._note)
-
-    def announce(self, members: int) -> None:
-        """Count members that are to be captioned again."""
-        with self._lock:
-            self._progress.total += members
-
-    def close(self) -> None:
-        """The last line, if anything was done."""
-        with self._lock:
-            if self._progress.done > self._progress.first:
-                self._progress.close(self._note())
-
-    def _note(self) -> str:
-        slowest = _where_time_went(self._crew)["bottleneck"]
-        waits = f"  bottleneck {slowest}" if slowest is not None else ""
-        return f"{self._failed:,} failed{waits}"
-
-
-def _tell(report: TableReport, relisted: Relisted, noted: Noted, counts: Counts) -> None:
-    if report.units_reused == report.units and not (any(noted) or any(vars(counts).values())):
-        units = f"{report.units:,} unit{'s' if report.units > 1 else ''}"
-        say("caption", f"nothing new: {report.discovered:,} members in {units} ({report.table})")
-    for number, what in (
-        (counts.again, "changed since and were captioned again"),
-        (counts.same, "have another time or place, but the same bytes; their rows stay"),
-        (counts.mended, "could not be read by an earlier run, and now were"),
-        (counts.refreshed, "captioned anew; `--rollback` brings the old rows back"),
-        (counts.kept, "could not be read to caption them anew; their rows stay"),
-        (noted.back, "are in their archive again"),
-        (
-            noted.deleted,
-            "are no longer in their archive; their rows stay, marked (--prune removes them)",
-        ),
-        (noted.pruned, "are no longer in their archive; their rows were removed"),
-        (relisted.unsure, "are not listed by a damaged archive; their rows stay"),
-        (
-            report.stale,
-            "captioned by another model or other settings; `captionmill stale` tells more,"
-            " --refresh captions them anew",
-        ),
-    ):
-        if number:
-            say("caption", f"{number:,} picture{'' if number == 1 else 's'}: {what}")

@@ -15,11 +15,13 @@ from pipeline.caption.connection import Connection
 from pipeline.caption.fleet import Fleet
 from pipeline.caption.loader import Loader
 from pipeline.caption.process import Process
+from pipeline.caption.ray_engine import RayFleet
 from pipeline.caption.recipe import Captioner, describe
 from pipeline.caption.room import readers
 from pipeline.caption.stages import Stages
 from pipeline.caption.tasks import Done, Task
 from pipeline.caption.unit import UnitCaptioner
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.caption.attempts import AttemptsDirectory
@@ -124,10 +126,21 @@ class InProcess:
 
 
 def engine(config: CaptionConfig, captioner: Captioner | Loader) -> Engine:
-    """The engine for a captioner: by name it is loaded, and works, in processes of its own."""
+    """The engine for a captioner: by name it is loaded, and works, in processes of its own.
+
+    Raises:
+        ConfigError: `caption.engine` cannot work with it.
+    """
     if not isinstance(captioner, Loader):
+        if config.engine != "local":
+            raise ConfigError(
+                f"caption.engine = {config.engine} needs a captioner that other processes can load;"
+                " give a Loader (pipeline.caption.loader), or set caption.engine = local"
+            )
         return InProcess(config, captioner)
     loader = captioner
+    if config.engine == "ray":
+        return RayFleet(config, loader)
 
     def connect(number: int) -> Connection:
         return Process(config, loader, number)

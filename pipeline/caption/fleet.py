@@ -39,7 +39,7 @@ class Fleet:
         workers: int | None = None,
         hang_seconds: float = math.inf,
     ) -> None:
-        """No worker is started yet.
+        """No worker is started before it is entered.
 
         Args:
             name: of the engine, as reports call it.
@@ -58,6 +58,8 @@ class Fleet:
         self._threads = 1
 
     def __enter__(self) -> Self:
+        # It loads the model while archives are listed.
+        self._start(0)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,11 +21,18 @@ class Loader(BaseModel):
     """module:name."""
     arguments: dict[str, Any] = {}
     """One called `worker`, if it takes that, is the number of the process that loads it."""
+    imports: tuple[str, ...] = ()
+    """Modules that it takes long to import, and that the function needs."""
 
     @property
     def pinned(self) -> bool:
         """Whether it names the one device that all processes are to use."""
         return ":" in str(self.arguments.get("device", ""))
+
+    def prepare(self) -> None:
+        """Import what loading needs, so that a profile tells one from the other."""
+        for module in self.imports:
+            importlib.import_module(module)
 
     def load(self, worker: int = 0) -> Captioner:
         """The captioner, for the process of this number.
@@ -59,8 +66,8 @@ def by_reference(
         directory = Path(ref).resolve()
         called = {"ref": str(directory), "name": directory.name, "version": ""}
     else:
-        from pipeline.predict import parse_ref
         from pipeline.tracking import Tracker
+        from pipeline.tracking.refs import parse_ref  # predict's brings torch
 
         name, alias, version = parse_ref(ref)
         found = Tracker(work).resolve(name, alias=alias, version=version)
@@ -72,7 +79,11 @@ def by_reference(
         }
     arguments = {"directory": str(directory.absolute()), "device": device, "dtype": dtype}
     more = {"threads": threads, "worker": 0}
-    return Loader(function=f"{__name__}:saved", arguments={**arguments, **called, **more})
+    return Loader(
+        function=f"{__name__}:saved",
+        arguments={**arguments, **called, **more},
+        imports=("pipeline.predict.load",),
+    )
 
 
 def saved(
@@ -96,10 +107,7 @@ def saved(
     from pipeline.predict.load import load_directory
 
     chosen = choose_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    elif chosen.type == "cpu":
-        torch.set_num_threads(model_threads())
+    torch.set_num_threads(threads if threads is not None else model_threads())
     if str(chosen) == "cuda":
         device = f"cuda:{worker % torch.cuda.device_count()}"
     where = Path(directory)

@@ -8,9 +8,10 @@ that was rewritten meanwhile is read where its members are now.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -29,6 +30,9 @@ from pipeline.caption.plan_file import (
     read_header,
 )
 from pipeline.remote import Location
+
+FIRST_UNITS = (32, 64, 128)
+"""Sizes of an archive's first units, where others are larger: the first rows come early."""
 
 PRUNED = -1
 """The content of a member whose row was removed; no hash is -1."""
@@ -164,12 +168,16 @@ class Plan:
         that was cut short continues as if it had not been.
         """
         header = {"source": source.name, "kind": source.archive.kind, "path": source.path}
-        listing = _Listing(source, self._known(source.name, done, again, history), so_far)
+        known = self._known(source.name, done, again, history)
+        # In no later file or run: a plan that was cut short goes on as if it had not been.
+        first = () if known else FIRST_UNITS
+        listing = _Listing(source, known, so_far)
         ordinal, written = sum(1 for _ in self.unit_rows()), self.files()
         per_file = max(CHUNK // unit_size, 1) * unit_size
         for number, new in enumerate(chunks(listing.new(), per_file, lambda m: m), written):
-            ordinal = self.append(number, header, new, unit_size, ordinal)
+            ordinal = self.append(number, header, new, unit_size, ordinal, first)
             so_far.added += len(new)
+            first = ()
         listing.end()
 
     def _known(
@@ -201,14 +209,17 @@ class Plan:
         members: list[Member],
         unit_size: int,
         ordinal: int,
+        first: Iterable[int] = (),
     ) -> int:
         """Commit the next file, of units of `unit_size`; the ordinal of the unit after them.
 
-        `header` tells the archive's `source`, `kind` and `path`.
+        `header` tells the archive's `source`, `kind` and `path`; `first` are the sizes of the
+        first units, as far as they are smaller.
         """
         units: list[str] = []
-        for start in range(0, len(members), unit_size):
-            group = members[start : start + unit_size]
+        sizes = itertools.chain((s for s in first if s < unit_size), itertools.repeat(unit_size))
+        while len(units) < len(members):
+            group = members[len(units) : len(units) + next(sizes)]
             units += [_unit_id(ordinal, header["source"], group)] * len(group)
             ordinal += 1
         table = member_table(units, members).replace_schema_metadata(dict(header))

@@ -86,6 +86,14 @@ class Row:
 COLUMNS = tuple(SCHEMA.names)
 
 
+def prepare_arrow() -> None:
+    """Let Arrow make its first array now: it imports pandas for that, where there is one.
+
+    That takes half a second, which a run has while its workers start.
+    """
+    pa.array([""])
+
+
 def part_table(rows: Sequence[Row]) -> pa.Table:
     """The rows in columns."""
     columns = [

@@ -8,6 +8,7 @@ TABLE/part-<unit>.parquet     the rows; `TABLE/*.parquet` is the whole table at 
 TABLE/_receipts/<unit>.json   counts and the part's SHA-256; committed after the part
 TABLE/_previous/              see refresh.py
 TABLE/_report.json            the account; committed last
+TABLE/_profile.json, .svg     where the time went, if that was asked for
 
 A row stays in the part of the unit that planned it. A part is replaced whole, under its name,
 and never removed, so that who reads `TABLE/*.parquet` finds every key, once, at any time.

@@ -79,6 +79,8 @@ class UnitCaptioner:
         self.progress, self.announce, self.alive = progress, announce, alive
         self.threads = threads
         self.stages = Stages()
+        if config.profile:
+            self.stages.record(threads)
         limits = images.Limits(max_bytes=config.max_bytes, max_pixels=config.max_pixels)
         self.reader = Reader(captioner.transform, limits, self.stages)
 
@@ -95,7 +97,12 @@ class UnitCaptioner:
         )
         unit: _Unfinished | None = None
         with ahead:
-            for stretch in ahead.stretches():
+            stretches = ahead.stretches()
+            while True:
+                with self.stages.busy("await pictures"):
+                    stretch = next(stretches, None)
+                if stretch is None:
+                    return
                 if unit is None:
                     unit = _Unfinished(stretch.task, [None] * len(stretch.task.unit.members))
                 self._caption(unit, self._batches(unit, stretch), ahead.fetch)
@@ -153,20 +160,22 @@ class UnitCaptioner:
 
     def _finish(self, unit: _Unfinished, batch: list[tuple[int, Picture]], encoded: Any) -> None:
         captions = self._search(encoded)[: len(batch)]
-        for (place, picture), caption in zip(batch, captions, strict=True):
-            unit.rows[place] = self._row(unit.task.unit, picture, caption)
-        self.progress(unit.task.unit.id, len(batch), 0)
+        with self.stages.busy("rows"):
+            for (place, picture), caption in zip(batch, captions, strict=True):
+                unit.rows[place] = self._row(unit.task.unit, picture, caption)
+            self.progress(unit.task.unit.id, len(batch), 0)
 
     def _encode(self, pictures: list[Picture]) -> Any:
         """What `_search` takes: what the model's encoder gives, or pixels where it has none."""
         import torch
 
         # Always a full batch, so that a picture's numbers do not depend on how many came along.
-        side = self.captioner.transform.size
-        pixels = np.zeros((self.config.batch_size, 3, side, side), np.uint8)
-        for slot, picture in enumerate(pictures):
-            assert picture.pixels is not None
-            pixels[slot] = picture.pixels
+        with self.stages.busy("batch"):
+            side = self.captioner.transform.size
+            pixels = np.zeros((self.config.batch_size, 3, side, side), np.uint8)
+            for slot, picture in enumerate(pictures):
+                assert picture.pixels is not None
+                pixels[slot] = picture.pixels
         encode = getattr(self.captioner, "encode", None)
         if encode is None:
             return torch.from_numpy(pixels)

@@ -13,12 +13,10 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import IO, Any
 
-from pipeline import errors
 from pipeline.caption import wire
 from pipeline.caption.ahead import STRETCHES
 from pipeline.caption.archives import Reading, open_archive
@@ -28,6 +26,7 @@ from pipeline.caption.members import Archive
 from pipeline.caption.recipe import describe
 from pipeline.caption.room import readers, room
 from pipeline.caption.tasks import Step, Task
+from pipeline.caption.timeline import now, process_began
 from pipeline.caption.unit import UnitCaptioner
 from pipeline.config import CaptionConfig
 from pipeline.remote import location
@@ -57,8 +56,11 @@ class Worker:
         config = CaptionConfig.model_validate(start.head["config"])
         self._reading = Reading.of(config)
         loader = Loader.model_validate(start.head["loader"])
+        loader.prepare()
+        imported = now()
         captioner = loader.load(start.head["number"])
         marker = describe(config, captioner)
+        loaded = now()
         here = 1 if loader.pinned else room(marker.settings["device"], marker.settings["threads"])
         threads = readers(here if config.workers == "auto" else config.workers)
         ready = {"marker": marker.model_dump(mode="json"), "room": here, "threads": threads}
@@ -75,16 +77,17 @@ class Worker:
             alive=self._alive,
             threads=threads,
         )
+        units.stages.span("imports", process_began(), imported)
+        units.stages.span("load", imported, loaded)
         for done in units.run(self._next_task):
             head = {"id": done.unit.id, "stages": units.stages.take()}
-            copies = [[place, *source] for place, source in done.copies.items()]
-            self._send("done", head | {"copies": copies}, wire.rows_to_bytes(done.rows))
+            with units.stages.busy("send"):
+                copies = [[place, *source] for place, source in done.copies.items()]
+                self._send("done", head | {"copies": copies}, wire.rows_to_bytes(done.rows))
 
     def fail(self, error: BaseException) -> None:
         """Say that it ends, and why."""
-        known = isinstance(error, errors.CaptionmillError)
-        text = str(error) if known else "".join(traceback.format_exception(error))
-        self._send("error", {"type": type(error).__name__ if known else None, "text": text})
+        self._send("error", wire.error_to_json(error))
 
     def _listen(self) -> None:
         while (frame := wire.receive(self._incoming)) is not None:

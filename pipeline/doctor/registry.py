@@ -125,7 +125,8 @@ def _models(tracker: Tracker) -> Iterator[Finding]:
         aliases = tracker.aliases(name)
         lost = {alias: version for alias, version in aliases.items() if version not in versions}
         pointing = ", ".join(f"{alias} -> {version}" for alias, version in aliases.items())
-        text = f"{name}: {len(versions)} versions, {pointing or 'no alias'}"
+        many = f"{len(versions)} version{'s' * (len(versions) != 1)}"
+        text = f"{name}: {many}, {pointing or 'no alias'}"
         if lost:
             mend = f"captionmill rollback --name {name} --to N --reason ..., to a version that is there"
             yield wrong(SUBJECT, f"{text}; {', '.join(lost)} point at versions that are gone", mend)

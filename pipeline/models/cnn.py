@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
@@ -55,6 +54,8 @@ class GridEncoder(StagedEncoder):
 
 def cut(model: nn.Module) -> nn.Sequential:
     """A torchvision classifier's stages without its head."""
+    import torchvision  # a second or more, which other encoders do not need
+
     if isinstance(model, torchvision.models.ResNet):
         stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
         return nn.Sequential(stem, model.layer1, model.layer2, model.layer3, model.layer4)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 from pipeline.errors import ConfigError, WeightsError
@@ -43,6 +42,8 @@ HEADS = ("fc.", "classifier.", "head.", "heads.")
 
 def known_encoders() -> list[str]:
     """The names that need no extra: torchvision's, and `vit`."""
+    import torchvision  # a second or more, which `vit` does not need
+
     families = re.compile("|".join((*GRIDS.values(), VIT)))
     return ["vit", *filter(families.fullmatch, torchvision.models.list_models())]
 
@@ -51,7 +52,7 @@ def check_name(name: str) -> None:
     """Raise ConfigError unless `name` is an encoder that can be built here."""
     if name.startswith(PREFIX):
         timm_recipe(name)
-    elif name not in (known := known_encoders()):
+    elif name != "vit" and name not in (known := known_encoders()):
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "."
         raise ConfigError(
@@ -101,6 +102,8 @@ def build_encoder(
         )
     if name == "vit" or re.fullmatch(VIT, name):
         return _build_vit(name, size, train, weights, settings or _vit_settings(name))
+    import torchvision
+
     state = _state(name, weights)
     model = torchvision.models.get_model(name, weights=None)
     if state is not None:
@@ -129,6 +132,8 @@ def _vit_settings(name: str) -> dict[str, Any]:
     """The settings of one of torchvision's ViTs."""
     if name == "vit":
         return {}
+    import torchvision
+
     with torch.device("meta"):
         model = torchvision.models.get_model(name, weights=None)
     return {

@@ -1,7 +1,7 @@
 """The Vision Transformer in stages: patch embedding, each block, the final norm.
 
 Dosovitskiy et al. 2021, 'An Image is Worth 16x16 Words'; a second leading token is DeiT's
-distillation token (Touvron et al. 2021). The blocks are torchvision's.
+distillation token (Touvron et al. 2021). Tensors have torchvision's names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.vision_transformer import EncoderBlock
 
 from pipeline.errors import ConfigError
 from pipeline.models.captioner import Layout
@@ -43,12 +42,42 @@ class PatchEmbedding(nn.Module):
         return out
 
 
+class Block(nn.Module):
+    """Attention, then an MLP, each on normed tokens [B, S, D] and added to them."""
+
+    def __init__(self, heads: int, width: int, mlp: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width, eps)
+        self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.ln_2 = nn.LayerNorm(width, eps)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(mlp, width),
+            nn.Dropout(dropout),
+        )
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
+
+    def forward(self, tokens_BSD: Tensor) -> Tensor:
+        """The tokens, each with something of the others."""
+        normed = self.ln_1(tokens_BSD)
+        seen, _ = self.self_attention(normed, normed, normed, need_weights=False)
+        tokens_BSD = self.dropout(seen) + tokens_BSD
+        out: Tensor = tokens_BSD + self.mlp(self.ln_2(tokens_BSD))
+        return out
+
+
 class ViTEncoder(StagedEncoder):
     """A ViT without its head: normalised pictures [B, 3, H, W] to normed tokens [B, S, D].
 
     `stages` has these tensors: embedding.projection.{weight,bias}, embedding.prefix [1, P, D],
-    embedding.positions [1, S, D], block_0, block_1, ... as torchvision's EncoderBlock
-    (ln_1, self_attention, ln_2, mlp), norm.{weight,bias}.
+    embedding.positions [1, S, D], block_0, block_1, ... (ln_1, self_attention, ln_2,
+    mlp.0, mlp.3), norm.{weight,bias}.
     """
 
     def __init__(
@@ -98,7 +127,7 @@ class ViTEncoder(StagedEncoder):
             embedding=PatchEmbedding(layout, patch, width, dropout)
         )
         for number in range(depth):
-            stages[f"block_{number}"] = EncoderBlock(heads, width, mlp, dropout, 0.0, norm)
+            stages[f"block_{number}"] = Block(heads, width, mlp, dropout, eps)
         stages["norm"] = norm(width)
         super().__init__(nn.Sequential(stages), train, True, name)
         self.width, self.layout = width, layout
@@ -135,12 +164,14 @@ _RENAMES = (
 
 
 def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's VisionTransformer tensors under the names of `ViTEncoder.stages`."""
+    """Torchvision's VisionTransformer tensors, of any version, under the names of `ViTEncoder.stages`."""
     renamed = {}
     for key, value in state.items():
         for theirs, ours in _RENAMES:
             key, found = re.subn(f"^{theirs}", ours, key)  # noqa: PLW2901
             if found:
                 break
+        # Files of before torchvision 0.13, those that it downloads among them.
+        key = key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")  # noqa: PLW2901
         renamed[key] = value
     return renamed

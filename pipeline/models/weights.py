@@ -8,16 +8,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.progress import say
+
+if TYPE_CHECKING:
+    import torchvision
 
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "state_dict_ema", "model_ema")
 """Keys under which training programs keep the state dict in a checkpoint."""
@@ -78,6 +80,8 @@ def named_weights(name: str, weights: str) -> torchvision.models.WeightsEnum:
     Raises:
         ConfigError: the model has no weights of that name.
     """
+    import torchvision  # a second or more, which other encoders do not need
+
     entries = torchvision.models.get_model_weights(name) if name != "vit" else None
     if entries is None or weights not in entries.__members__:
         known = ", ".join(entries.__members__) if entries is not None else "no named weights"

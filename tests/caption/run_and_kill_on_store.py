@@ -21,7 +21,7 @@ import s3fs  # noqa: F401  paid before the forks
 import torch
 from stub_captioner import StubCaptioner
 
-from pipeline.caption import caption, schema
+from pipeline.caption import caption, compact, rollback, schema
 from pipeline.config import CaptionConfig
 from pipeline.remote import RemotePath, location, s3
 
@@ -44,6 +44,53 @@ def child(
             sys.stderr.flush()
             os._exit(status)
     return pid
+
+
+def work(what: str, archive: Path, table: RemotePath) -> None:
+    """One step of a table's life, in this process."""
+    newer = StubCaptioner(fingerprint="newer", model_version="4")
+    if what == "refresh":
+        caption(CONFIG, [archive], table, newer, refresh=True)
+    elif what == "rollback":
+        rollback(table)
+    elif what == "compact":
+        compact(table, table.with_name(f"{table.name}-large"), rows=7)
+
+
+def worker(
+    what: str, archive: Path, table: RemotePath, before: Callable[[], None] = lambda: None
+) -> int:
+    """`work` in a process of its own; how that ended."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            torch.set_num_threads(1)
+            before()
+            work(what, archive, table)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def updates(archive: Path, tables: RemotePath) -> dict[str, object]:
+    """For each step, fresh tables on which it is killed at the n-th object, and then run again."""
+    names: dict[str, list[str]] = {"refresh": [], "rollback": [], "compact": []}
+    for what, found in names.items():
+        for number in range(0, 1000, 3):
+            table = tables / f"{what}-{number:02d}"
+            finish(archive, table)
+            if what == "rollback":
+                assert worker("refresh", archive, table) == 0
+            moment = functools.partial(die_at_put, number, after=number % 2 == 0)
+            if worker(what, archive, table, moment) == 0:
+                break
+            assert worker(what, archive, table) == 0
+            found.append(table.name)
+    return {"kills": sum(map(len, names.values())), "wanted": 9, "tables": names}
 
 
 def finish(archive: Path, table: RemotePath) -> None:
@@ -110,7 +157,9 @@ if __name__ == "__main__":
     # What libraries import at their first use is thereby paid before the forks.
     schema.part_bytes(schema.part_table([]))
     pa.array(["x"]).to_pylist()
-    if how == "commits":
+    if how == "updates":
+        print(json.dumps(updates(archive, tables)))
+    elif how == "commits":
         print(json.dumps(at_every_commit(archive, tables)))
     else:
         print(json.dumps(at_random(archive, tables, least=12)))

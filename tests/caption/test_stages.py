@@ -34,15 +34,33 @@ def test_the_longest_stage_of_the_busiest_threads_is_the_bottleneck(
 
 
 def test_seconds_are_counted_once_and_handed_over() -> None:
-    stages = Stages()
-    stages.add({"read": 1.0, "search": 2.0})
-    stages.add({"read": 0.5})
+    stages, others = Stages(), Stages()
+    others.span("read", 10.0, 11.0)
+    others.span("search", 10.5, 12.5)
+    stages.span("read", 11.0, 11.5)
+    taken = others.take()
+    assert taken == {"seconds": {"read": 1.0, "search": 2.0}}
+    stages.add(json.loads(json.dumps(taken)))
     assert stages.report() == {"read": 1.5, "decode": 0, "encode": 0, "search": 2.0, "write": 0}
-    assert stages.take() == {"read": 1.5, "search": 2.0}
-    assert stages.take() == {}
+    assert others.take() == {"seconds": {}}
     with pytest.raises(ValueError, match="x"), stages.busy("decode"):
         raise ValueError("x")
-    assert stages.take()["decode"] > 0
+    assert stages.take()["seconds"]["decode"] > 0
+
+
+def test_of_a_recording_one_it_is_known_when_which_process_was_busy() -> None:
+    stages, others = Stages(), Stages()
+    others.record(readers=3)
+    others.span("read", 100.0, 100.5)
+    stages.add(json.loads(json.dumps(others.take())))
+    others.span("read", 101.0, 101.25)
+    stages.add(others.take())
+    (recorded,) = stages.recorded.values()
+    assert recorded.readers == 3
+    assert recorded.cpu > 0
+    assert recorded.timeline.seconds() == pytest.approx({"read": 0.75})
+    assert recorded.timeline.extent("read") == pytest.approx((100.0, 101.3), abs=0.06)
+    assert stages.report()["read"] == 0.75
 
 
 def test_the_line_of_progress_and_the_report_name_the_slowest_stage(

@@ -177,18 +177,18 @@ def test_a_store_that_fails_stops_the_run_and_the_next_one_finishes(
                 raise StorageError("the store cannot be reached")
             return run(asked)
 
+        finished = True
         with monkeypatch.context() as patch:
             patch.setattr(s3, "_run", failing)
             try:
                 caption(config, [folder], table, stub())
             except StorageError:
-                pass
-            else:
-                break
-            finally:
-                # Its process is alive, so that its lock would be waited for; and the request that
-                # fails may be the one that releases it.
-                storage.break_lock(table)
+                finished = False
+        # Its process is alive, so that its lock would be waited for; and the request that fails
+        # may be the one that releases it.
+        storage.break_lock(table)
+        if finished:
+            break
     assert on_store(table) == on_disk(tmp_path / "here")
 
 

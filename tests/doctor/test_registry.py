@@ -137,7 +137,7 @@ def registered(work: Path, save_captioner: Any, tmp_path: Path) -> Path:
 
 
 def test_a_champion_loads_and_captions(registered: Path) -> None:
-    assert [each.text for each in found(registered)][1:] == ["captioner: 1 versions, champion -> 1"]
+    assert [each.text for each in found(registered)][1:] == ["captioner: 1 version, champion -> 1"]
     before = {path for path in registered.rglob("*") if ".db" not in path.name}
     (finding,) = champion.check(Inputs(work=str(registered)))
     assert (finding.status, finding.text) == ("ok", "captioner/1 loads, and captions")

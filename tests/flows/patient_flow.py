@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.runs import attended
+from pipeline.progress import say
 
 
 @flow(name="patient", flow_run_name="patient-{name}", persist_result=False)
@@ -20,6 +21,7 @@ def patient(name: str, work: str) -> None:
     """
     place = Path(work)
     with attended(place):
+        say("patient", f"{name} begins")
         with open(place / f"{name}.began", "a", encoding="utf-8") as began:
             began.write("began\n")
         while not (place / f"{name}.end").exists():

@@ -19,7 +19,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 def until(happens: Callable[[], Any], what: str) -> Any:

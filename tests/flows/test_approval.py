@@ -38,12 +38,15 @@ promote.stage.promote = stage
 with get_client(sync_client=True) as client:
     flow = client.create_flow(promote.promote)
     deployment = client.create_deployment(flow_id=flow, name="promote")
-    run = client.create_flow_run_from_deployment(deployment, parameters={"work": str(work)})
+    client.create_deployment(flow_id=flow, name="follows")
+    on_promotion = ["promote/follows"]
+    parameters = {"work": str(work), "on_promotion": on_promotion}
+    run = client.create_flow_run_from_deployment(deployment, parameters=parameters)
     states = []
     def go():
         found = client.read_flow_run(run.id)
         try:
-            run_flow(promote.promote, flow_run=found, parameters={"work": str(work)}, return_type="state")
+            run_flow(promote.promote, flow_run=found, parameters=parameters, return_type="state")
         except Pause:
             pass  # which ends a worker's process
         states.append(client.read_flow_run(run.id).state.name)
@@ -54,7 +57,12 @@ with get_client(sync_client=True) as client:
     go()
     models.resume_run(str(run.id))  # an end is not resumed
     models.resume_run("00000000-0000-0000-0000-000000000000")
-    print(json.dumps({"states": states, "told": seen == [str(run.id)] * 2}))
+    (told,) = work.glob("promote/d/announced.json")
+    promote.announce_champion.fn(told, decision, on_promotion)  # an answer that was lost
+    followers = [
+        found.parameters for found in client.read_flow_runs() if found.idempotency_key is not None
+    ]
+    print(json.dumps({"states": states, "told": seen == [str(run.id)] * 2, "followers": followers}))
 """
 
 
@@ -72,3 +80,4 @@ def test_the_run_of_a_deployment_waits_suspended_and_goes_on_after_approval(
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["states"] == ["Suspended", "SCHEDULED", "Completed"]
     assert found["told"]
+    assert found["followers"] == [{"refresh": True}]

@@ -43,7 +43,7 @@ shard.stage.shard = lambda *_: a_set
 train.stage.train = lambda *_: a_checkpoint
 score.stage.score = lambda *_: a_card
 promote.stage.promote = lambda *_, **__: a_decision
-caption.direct.caption_archives = lambda *_: a_table
+caption.direct.caption_archives = lambda *_, **__: a_table
 flows.demo.stage.generate = lambda *_: None
 """
 

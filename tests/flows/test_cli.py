@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -271,9 +272,12 @@ def test_caption_and_verify(captioner: Path, photos: Path, tmp_path: Path) -> No
     assert "pictures in   4\n" in first.stdout
     assert "captions out  3\n" in first.stdout
     assert "failed        1 zero_bytes\n" in first.stdout
-    again = run(*arguments)
+    assert "profile" not in first.stdout
+    again = run(*arguments, "--profile")
     assert again.exit_code == 0
     assert "nothing new" in again.stderr
+    assert str(table / "_profile.svg") in again.stdout
+    assert "0 pictures in" in (table / "_profile.svg").read_text()
     verified = run("verify", table)
     assert verified.exit_code == 0, verified.stderr
     assert "verified: " in verified.stdout
@@ -323,9 +327,23 @@ def test_caption_needs_archives_or_a_rollback_alone(photos: Path, tmp_path: Path
     table = tmp_path / "table"
     nothing = run("caption", "--table", table)
     assert (nothing.exit_code, "give the ARCHIVEs to caption" in nothing.stderr) == (2, True)
-    for more in ([photos], ["--refresh"], ["--prune"], ["--model", "x"]):
+    for more in ([photos], ["--refresh"], ["--prune"], ["--model", "x"], ["--engine", "ray"]):
         both = run("caption", *more, "--table", table, "--rollback")
         assert (both.exit_code, "takes --table alone" in both.stderr) == (2, True)
+    assert not table.exists()
+
+
+def test_the_ray_engine_says_how_to_install_ray(
+    captioner: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "ray" else find(name, *a)
+    )
+    table = tmp_path / "table"
+    found = run("caption", photos, "--table", table, "--model", captioner, "--engine", "ray")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "pip install 'captionmill[ray]', or set caption.engine = local" in found.stderr
     assert not table.exists()
 
 

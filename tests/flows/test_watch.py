@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Pending, Running
 from prefect_server import Receiver, Site, children, kill_tree, until
 
 from flows import dead_runs
 from flows.dead_runs import Policy, look_after, unserved_pools
+from flows.notifications import PROMOTED
 from flows.runs import run_file
 from flows.turns import take
 
@@ -99,7 +104,11 @@ def test_deployed_twice_is_deployed_once_and_what_was_paused_stays_paused(
     assert "prefect worker start --pool gpu" in first.stdout
     assert receiver.url not in first.stdout
     weekly = client.read_deployment_by_name("retrain/retrain")
-    client.update_deployment_schedule(weekly.id, weekly.schedules[0].id, active=False)
+    (schedule,) = weekly.schedules
+    # The server would forget the parameters that it is not told again.
+    client.update_deployment_schedule(
+        weekly.id, schedule.id, active=False, parameters=schedule.parameters
+    )
 
     def known() -> str:
         changing = {"updated", "created", "last_polled", "status", "id", "deployment_id"}
@@ -117,10 +126,11 @@ def test_deployed_twice_is_deployed_once_and_what_was_paused_stays_paused(
         return json.dumps(sorted(json.dumps(without(each)) for each in dumped), indent=1)
 
     before = known()
-    second = site.captionmill(*words, **told)
-    assert second.returncode == 0, second.stderr
-    assert "registered" not in second.stdout
-    assert known() == before
+    for again in (words, ["deploy"]):  # what is not named stays
+        repeated = site.captionmill(*again, **told)
+        assert repeated.returncode == 0, repeated.stderr
+        assert "registered" not in repeated.stdout
+        assert known() == before
     assert [s.active for s in client.read_deployment_by_name("retrain/retrain").schedules] == [
         False
     ]
@@ -164,7 +174,7 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     worker.kill()  # its children live on
     worker.wait()
     kill_tree(dead)
-    site.start("prefect", "worker", "start", "--pool", "lone", "--name", "second")
+    second = site.start("prefect", "worker", "start", "--pool", "lone", "--name", "second")
     until(lambda: began(work, "dies") == 2, "the dead run began again")
     until(lambda: receiver.of("restart", "patient-dies"), "the restart is told")
     assert began(work, "lives") == 1
@@ -174,8 +184,48 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     until(lambda: state(client, lives) == "Completed", "the live run ends")
     assert (began(work, "dies"), began(work, "lives")) == (2, 1)
     assert client.read_flow_run(lives.id).run_count == 1
+    said = "patient: lives begins"
+    until(lambda: said in logs(client, lives), "what it says is in the run's logs")
+    kill_tree(second.pid)
     watcher.terminate()
     watcher.wait()
+
+
+def logs(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    only = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    return [log.message for log in client.read_logs(only)]
+
+
+def test_a_run_that_is_ended_by_sigterm_has_crashed_and_goes_on(
+    site: Site, client: SyncPrefectClient, work: Path
+) -> None:
+    worker = site.start("prefect", "worker", "start", "--pool", "lone", "--name", "third")
+    run = trigger(client, "stopped")
+    until(lambda: began(work, "stopped"), "the run began")
+    (process,) = (pid for pid in descendants(worker.pid) if holds(pid, run_file(work, run.id)))
+    os.kill(process, signal.SIGTERM)
+    until(lambda: state(client, run) == "Crashed", "the run has crashed")
+
+    def again() -> bool:
+        look_after(client, work, AT_ONCE)
+        return began(work, "stopped") == 2
+
+    until(again, "the run began again")
+    (work / "stopped.end").touch()
+    until(lambda: state(client, run) == "Completed", "the run ends")
+    kill_tree(worker.pid)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_promotion_is_told(receiver: Receiver) -> None:
+    emit_event(
+        PROMOTED,
+        resource={"prefect.resource.id": "captionmill.model.captioner"},
+        payload={"champion": "captioner/7", "reason": 'it is "better"', "asked_by": "ann"},
+    )
+    until(lambda: receiver.of("promotion", "captioner/7"), "the promotion is told")
+    (notice,) = receiver.of("promotion", "captioner/7")
+    assert notice["text"] == 'captioner/7 is champion: it is "better"'
 
 
 def descendants(pid: int) -> list[int]:
@@ -245,7 +295,8 @@ def test_a_run_is_started_again_so_often_and_then_has_failed(
 def test_what_became_of_a_run_whose_process_is_gone(
     client: SyncPrefectClient, work: Path, made: Any, becomes: str
 ) -> None:
-    run = in_state(client, f"was-{made.name}", made)
+    run = in_state(client, f"was-{made.name}", Running())
+    client.set_flow_run_state(run.id, made, force=True)
     (line,) = look_after(client, work, AT_ONCE)
     assert run.name in line
     assert state(client, run) == becomes

@@ -65,7 +65,7 @@ def test_the_names_of_the_published_files_load_too(tmp_path):
 def test_torchvisions_names_have_torchvisions_sizes():
     encoder = build_encoder("vit_b_32", size=64, train=1)
     assert (encoder.width, encoder.layout, len(encoder.stages)) == (768, (1, 2, 2), 14)
-    assert encoder.stages.block_0.num_heads == 12
+    assert encoder.stages.block_0.self_attention.num_heads == 12
     assert encoder.stages.block_0.mlp[0].out_features == 3072
 
 

@@ -1,4 +1,7 @@
-"""A run whose captioning process needs no torch: ARCHIVE TABLE FUNCTION ARGUMENTS (JSON) [WORKERS]."""
+"""A run whose captioning process needs no torch: ARCHIVE TABLE FUNCTION ARGUMENTS [WORKERS [ENGINE]].
+
+ARGUMENTS are JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from pipeline.config import CaptionConfig
 from pipeline.errors import CaptionmillError
 
 if __name__ == "__main__":
-    archive, table, function, arguments, *workers = sys.argv[1:]
-    config = CaptionConfig(unit_size=5, batch_size=3, workers=int(workers[0]) if workers else 1)
+    archive, table, function, arguments, *more = sys.argv[1:]
+    chosen = dict(zip(("workers", "engine"), more, strict=False))
+    config = CaptionConfig.model_validate(
+        {"unit_size": 5, "batch_size": 3, "workers": 1, **chosen}, strict=False
+    )
     loader = Loader(function=f"light_captioner:{function}", arguments=json.loads(arguments))
     try:
         caption(config, [Path(archive)], Path(table), loader)

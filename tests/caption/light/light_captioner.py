@@ -119,9 +119,9 @@ def once_killed(path: str, by: int = 9, **settings: Any) -> LightCaptioner:
     return captioner
 
 
-def that_meets_others(path: str, workers: int) -> LightCaptioner:
+def that_meets_others(path: str, workers: int, **settings: Any) -> LightCaptioner:
     """Captions nothing until so many processes are about to caption something."""
-    captioner = LightCaptioner()
+    captioner = LightCaptioner(**settings)
     inner, met = captioner.caption_pixels, Path(path)
 
     def caption_pixels(*args: Any, **kwargs: Any) -> Any:
