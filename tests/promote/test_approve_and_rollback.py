@@ -101,6 +101,30 @@ def test_rollback_returns_to_the_champion_before(work: Path, shard_set: ShardSet
     assert states == {1: "rolled back", 2: "promoted", 3: "rolled back"}
 
 
+def test_a_rollback_that_was_stopped_and_is_run_again_goes_back_once(
+    work: Path, shard_set: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, right in (("a", 0.2), ("b", 0.5), ("c", 0.9)):
+        decided(work, shard_set, name, right)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracker, "set_alias", stop)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(work, "captioner", by="ann", reason="rude captions")
+    back = rollback(work, "captioner", by="bob", reason="rude captions, again")
+    assert (back.version, back.champion, back.by) == (3, 2, "ann")
+    assert Tracker(work).aliases("captioner") == {"champion": 2, "previous": 1}
+    # Where another version is asked for, it is gone to after that.
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracker, "set_alias", stop)
+        with pytest.raises(KeyboardInterrupt):
+            rollback(work, "captioner", by="ann", reason="worse")
+    assert rollback(work, "captioner", by="ann", reason="the last", to=3).champion == 3
+
+
 def test_what_was_rolled_back_stays_away_until_a_person_says_otherwise(
     work: Path, shard_set: ShardSet
 ) -> None:
