@@ -102,8 +102,8 @@ def check(table: Path, pictures: int) -> None:
     began = time.perf_counter()
     rows: Counter[str] = Counter()
     wrong = 0
+    columns = ["member", "sha256", "caption", "status", "error_code"]
     for path in sorted(table.glob("*.parquet")):
-        columns = ["member", "sha256", "caption", "status", "error_code"]
         for row in pq.ParquetFile(path).read(columns).to_pylist():
             rows[row["member"]] += 1
             name, deadly = row["member"], is_deadly(row["member"])

@@ -80,7 +80,7 @@ def updates(archive: Path, tables: RemotePath) -> dict[str, object]:
     """For each step, fresh tables on which it is killed at the n-th object, and then run again."""
     names: dict[str, list[str]] = {"refresh": [], "rollback": [], "compact": []}
     for what, found in names.items():
-        for number in range(0, 1000, 3):
+        for number in range(0, 1000, 5):
             table = tables / f"{what}-{number:02d}"
             finish(archive, table)
             if what == "rollback":

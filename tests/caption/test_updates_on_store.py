@@ -133,7 +133,7 @@ def test_a_store_that_fails_at_any_request_costs_nothing_but_another_run(
     step(here)
     target = there.with_name("large") if what == "compact" else there
     run, failures = s3._run, 0
-    for limit in range(3, 400, 7):
+    for limit in range(3, 400, 11):
         left = limit
 
         def failing(asked: Any) -> Any:
