@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import pyarrow.parquet as pq
 
 from pipeline.caption.profile import Profile
 
@@ -33,13 +36,15 @@ class Ran(NamedTuple):
     profile: Profile
     parts: dict[str, bytes]
     """By name: equal parts are equal rows."""
+    commits: list[tuple[float, int]]
+    """When each part was committed, in seconds, and its rows; in order."""
 
     @property
-    def working(self) -> float:
-        """Pictures a second from when the first process had loaded the model and all was planned."""
-        (run,) = (lane for lane in self.profile.processes[0].lanes if lane.name == "run")
-        before = sum(run.seconds.get(s, 0.0) for s in ("start", "list", "await workers", "plan"))
-        return self.profile.pictures / (self.profile.seconds - before)
+    def steady(self) -> float:
+        """Pictures a second from when a third of them was committed: all processes work then."""
+        done = list(itertools.accumulate(rows for _, rows in self.commits))
+        first = next(n for n, rows in enumerate(done) if 3 * rows >= done[-1])
+        return (done[-1] - done[first]) / (self.commits[-1][0] - self.commits[first][0])
 
     @property
     def whole(self) -> float:
@@ -69,5 +74,7 @@ def caption(
     )
     if done.returncode:
         raise SystemExit(f"captioning failed:\n{done.stderr}")
-    parts = {path.name: path.read_bytes() for path in sorted(table.glob("*.parquet"))}
-    return Ran(Profile.load(table / "_profile.json"), parts)
+    paths_of = sorted(table.glob("*.parquet"))
+    parts = {path.name: path.read_bytes() for path in paths_of}
+    commits = [(path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in paths_of]
+    return Ran(Profile.load(table / "_profile.json"), parts, sorted(commits))

@@ -107,7 +107,7 @@ def test_the_artifact_says_what_came_out(run: dict[str, Any]) -> None:
         "| `zero_bytes` | 1 | the file is empty |",
         "| `other_file_type` | 1 |",
         "pictures/s |",
-        "| bottleneck | search (engine local) |",
+        "| bottleneck | ",
         "| search | ",
         "## Some of the captions",
     ):
