@@ -25,7 +25,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from pipeline.caption import wire
 from pipeline.caption.ray_actor import CaptionWorker
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WorkerError
 
 OBJECT_STORE = 128 << 20
 """Bytes of shared memory, in a cluster of our own, for what is on its way: the rows of a few units."""
@@ -53,6 +53,7 @@ class Driver:
 
         Raises:
             ConfigError: there is no such cluster.
+            WorkerError: none can be started.
         """
         parent = tempfile.gettempdir()
         directory = tempfile.mkdtemp(
@@ -87,27 +88,33 @@ class Driver:
 
     def _connect(self, head: dict[str, Any], directory: str) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        if head["address"] is None:
-            ray.init(
-                address="local",
-                num_cpus=head["cores"],
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=directory,
-                **quiet,
-            )
-        else:
-            try:
-                require_answer(head["address"])
-                ray.init(address=head["address"], **quiet)
-            except (RayError, RuntimeError, OSError, ValueError) as error:
-                why = getattr(error, "strerror", None) or str(error).strip().rstrip(".")
-                raise ConfigError(
-                    f"no Ray cluster can be used at {head['address']!r} (caption.ray_address):"
-                    f" {why}. Give the host:port that `ray start --head` printed,"
-                    " on a machine that is part of the cluster, or leave it out, to start one here"
+        address = head["address"]
+        try:
+            if address is None:
+                ray.init(
+                    address="local",
+                    num_cpus=head["cores"],
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=directory,
+                    **quiet,
+                )
+            else:
+                require_answer(address)
+                ray.init(address=address, **quiet)
+        except Exception as error:  # noqa: BLE001  Ray raises all kinds, that one too
+            why = getattr(error, "strerror", None) or str(error).strip().rstrip(".")
+            if address is None:
+                raise WorkerError(
+                    f"Ray cannot start a cluster on this machine: {why}. Run the same command again,"
+                    " or set caption.engine = local"
                 ) from None
+            raise ConfigError(
+                f"no Ray cluster can be used at {address!r} (caption.ray_address): {why}. Give the"
+                " host:port that `ray start --head` printed, on a machine that is part of the"
+                " cluster, or leave it out, to start one here"
+            ) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._needs = needs(nodes, head["device"], head["cpus"], head["gpus"])
         told = {"room": room(nodes, self._needs), "needs": self._needs}
@@ -117,11 +124,15 @@ class Driver:
         worker = frame.head["worker"]
         if frame.kind == "open":
             self._open(worker, frame.body)
-        elif frame.kind == "to":
-            send = self._actors[worker].send
-            send.options(concurrency_group="send").remote(frame.body)
+            return
+        actor = self._actors.get(worker)
+        if actor is None:
+            return  # the run said it before it heard that the worker is gone
+        if frame.kind == "to":
+            actor.send.options(concurrency_group="send").remote(frame.body)
         else:
-            ray.kill(self._actors.pop(worker))
+            del self._actors[worker]
+            ray.kill(actor)
 
     def _open(self, worker: int, start: bytes) -> None:
         remote = ray.remote(

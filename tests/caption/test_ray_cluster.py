@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.caption import Loader, caption, ray_cluster, verify
 from pipeline.config import CaptionConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WorkerError
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,21 @@ def actors() -> list[int]:
     return found
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+def drivers() -> list[int]:
+    """The processes that drive Ray for a run in this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = (path.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == os.getpid() and b"pipeline.caption.ray_driver" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline
@@ -225,6 +239,22 @@ def test_a_node_that_is_lost_costs_no_row(
     assert [end.partition(" (")[0] for end in ends] == ["was lost, or its node was"]
 
 
+def test_a_run_that_loses_its_driver_ends_and_the_other_engine_finishes(
+    photos: Path, tmp_path: Path, light: Light, on_nodes: Callable[..., CaptionConfig], parts: Parts
+) -> None:
+    caption(LOCAL, [photos], tmp_path / "local", light())
+    table = tmp_path / "t"
+    killing = meanwhile(table, lambda: [os.kill(pid, signal.SIGKILL) for pid in drivers()])
+    with pytest.raises(
+        WorkerError, match=r"lost: its driver was killed \(SIGKILL\)\. Run the same"
+    ):
+        caption(on_nodes(workers=2), [photos], table, light(seconds=0.3))
+    killing.join()
+    wait_for(lambda: not actors())
+    assert caption(LOCAL, [photos], table, light()).captioned == 40
+    assert parts(table) == parts(tmp_path / "local")
+
+
 def test_a_cluster_without_room_or_that_is_not_there_is_an_error(
     photos: Path, tmp_path: Path, light: Light, on_nodes: Callable[..., CaptionConfig]
 ) -> None:
@@ -258,13 +288,14 @@ def test_a_run_that_is_killed_leaves_no_ray_behind_and_a_rerun_finishes(
     caption(LOCAL, [photos], tmp_path / "local", light())
     slow = json.dumps({"seconds": 0.3})
     run = started(photos, tmp_path / "t", "captioner", slow, 2, "ray")
-    wait_for(lambda: list((tmp_path / "t").glob("*.parquet")))
+    wait_for(lambda: list((tmp_path / "t").glob("*.parquet")) or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
     assert len(of_run(scratch)) > 5
     run.kill()
     run.communicate()
     wait_for(lambda: not of_run(scratch))
     rerun = started(photos, tmp_path / "t", "captioner", "{}", 2, "ray")
-    out, err = rerun.communicate(timeout=300)
+    out, err = rerun.communicate(timeout=600)
     assert (rerun.returncode, out) == (0, "")
     assert all(line.startswith("caption ") for line in err.splitlines()), err
     assert parts(tmp_path / "t") == parts(tmp_path / "local")
