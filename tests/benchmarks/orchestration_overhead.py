@@ -94,19 +94,14 @@ def costs(
 ) -> dict[str, float]:
     """Where the seconds of a pair went."""
     first = min(tasks[name][0]["start_time"] for name in STAGES)
-    in_tasks = sum(
-        seconds_between(task["start_time"], task["end_time"])
-        for name in STAGES
-        for task in tasks[name]
-    )
     deployed = seconds_between(run["created"], run["end_time"])
+    before = seconds_between(run["created"], first) - (whole - stages)
     return {
         "direct": whole,
         "deployed": deployed,
-        "waiting for the worker": seconds_between(run["created"], run["start_time"]),
-        "starting": seconds_between(run["start_time"], first) - (whole - stages),
-        "between and around the stages": seconds_between(first, run["end_time"]) - in_tasks,
         "orchestration": deployed - whole,
+        "of it before the first stage": before,
+        "of it from there on": deployed - whole - before,
     }
 
 
