@@ -129,7 +129,6 @@ def test_mlflow_answers_to_its_own_names_alone(stack: Stack) -> None:
     url = f"{stack.mlflow_url}/api/2.0/mlflow/experiments/search"
     body = {"max_results": 1}
     assert httpx.post(url, json=body).status_code == 200
-    assert httpx.post(url, json=body, headers={"Host": "mlflow:5000"}).status_code in (200, 403)
     assert httpx.post(url, json=body, headers={"Host": "evil.example"}).status_code == 403
 
 
