@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, StoppedError
+from pipeline.progress import say
 from pipeline.tracking.away import answering
 from pipeline.tracking.store import ARTIFACTS, FINGERPRINT, INSTALL, Store, installed
 
@@ -115,7 +115,7 @@ class Runs(Store):
                 self.client.set_terminated(run_id, status)
             if not answer.given:
                 note = f"MLflow does not answer: run {run_id} stays as it is there"
-                print(note, file=sys.stderr)
+                say("track", note, "warning")
 
     def _start(
         self, experiment: str, name: str, fingerprint: str, params: Mapping[str, str]
@@ -156,7 +156,7 @@ class Runs(Store):
 
 @functools.cache
 def _say_untracked() -> None:
-    print(f"mlflow is not installed: nothing is tracked ({INSTALL})", file=sys.stderr)
+    say("track", f"mlflow is not installed: nothing is tracked ({INSTALL})", "warning")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
