@@ -65,6 +65,8 @@ class Hand:
     """When it last said something, or was told something that it waited for."""
     hung: bool = False
     """It was ended since it did nothing any more."""
+    spared: bool = False
+    """It was ended for what others had left undone, which is not held against what it had."""
     outbox: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = field(
         default_factory=queue.SimpleQueue
     )

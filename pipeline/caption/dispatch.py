@@ -28,6 +28,9 @@ AHEAD = 2
 LOOK = 10.0
 """Most seconds between two looks for workers that hang."""
 
+PLACE = 60.0
+"""Seconds that a worker which is being started may take while all others wait for what it is to do."""
+
 UNDONE = 8
 """Units a worker, that may be handed out or wait for an earlier one."""
 
@@ -71,6 +74,8 @@ class Dispatch:
         self._stopped = False
         self._look = 0.0
         """When to look for workers that hang."""
+        self._moved = time.monotonic()
+        """When it was last seen that not all workers wait for a unit that nobody has."""
 
     def outcomes(self) -> Iterator[Done]:
         """The captioned units as they come; for another thread than `hold`'s.
@@ -109,6 +114,7 @@ class Dispatch:
         """Whatever comes; meanwhile, and when all that was said is heard, hung workers are ended."""
         if self.fleet.events.empty() and time.monotonic() >= self._look:
             self._end_hung()
+            self._end_blocked()
         try:
             return self.fleet.events.get(timeout=max(0.0, self._look - time.monotonic()))
         except queue.Empty:
@@ -127,6 +133,25 @@ class Dispatch:
             if hand.tasks and not hand.hung and id(hand) not in waiting and now - hand.heard > most:
                 hand.hung = True
                 hand.connection.end()
+
+    def _end_blocked(self) -> None:
+        """Have a worker start anew, if all wait for a unit that a dead one had, and nobody takes that.
+
+        Its place may be all there is: no other can be started, or a cluster has no room for one.
+        """
+        now, hands = time.monotonic(), [hand for hand in self.fleet.hands.values() if hand.ready]
+        if not self.waiting or not hands or not all(self._is_blocked(hand) for hand in hands):
+            self._moved = now
+        elif len(hands) == len(self.fleet.hands) or now - self._moved > PLACE:
+            hand = max(hands, key=lambda one: max(self.jobs[unit].number for unit in one.tasks))
+            hand.spared, self._moved = True, now
+            hand.connection.end()
+
+    def _is_blocked(self, hand: Hand) -> bool:
+        """Whether it can do nothing before its question is answered: units are done in order."""
+        first = next(iter(hand.tasks), None)
+        question = self.jobs[first].question if first is not None else None
+        return question is not None and question[0] is hand and not hand.spared
 
     def _hand_out(self) -> None:
         """In order: only units that nobody waits for may be overtaken."""
@@ -222,10 +247,12 @@ class Dispatch:
 
     def _lose(self, job: _Job, hand: Hand, death: Death) -> None:
         unit, step = job.task.unit, hand.step if job.task.careful else None
-        attempts = self.told.attempts.load(unit.id)
-        attempts = attempts.after(unit, step, death.how, crashed=death.crashed, hung=hand.hung)
-        self.told.attempts.save(attempts)
-        job.task, job.question = attempts.task(unit), None
+        if not hand.spared:
+            attempts = self.told.attempts.load(unit.id)
+            attempts = attempts.after(unit, step, death.how, crashed=death.crashed, hung=hand.hung)
+            self.told.attempts.save(attempts)
+            job.task = attempts.task(unit)
+        job.question = None
         if any(job.counted):
             self.told.progress(-job.counted[0], -job.counted[1])
         job.counted = (0, 0)

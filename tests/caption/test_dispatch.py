@@ -133,19 +133,10 @@ def units(count: int, members: int = 2) -> Iterator[Unit]:
 
 def begin(theatre: Theatre, fleet: Fleet, count: int) -> tuple[Scripted, Iterator[Done]]:
     """The first worker, ready, and the run that it works for."""
-    first: list[Scripted] = []
-
-    def connect(number: int) -> Scripted:
-        worker = theatre.connect(number)
-        if not first:
-            first.append(worker)
-            worker.ready()
-        return worker
-
-    fleet.connect = connect
+    first = theatre.next()
+    first.ready()
     assert fleet.marker() == MARKER
-    out = fleet.run(theatre.told, units(count))
-    return theatre.next(), out
+    return first, fleet.run(theatre.told, units(count))
 
 
 def in_background(out: Iterator[Done]) -> Callable[[], str]:
@@ -377,3 +368,36 @@ def test_a_worker_that_does_not_listen_does_not_hold_up_the_others(theatre: Thea
         three.captions(three.gets())
         three.captions(three.gets())
         assert [following() for _ in range(3)] == ["u2", "u3", "end"]
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_worker_starts_anew_if_it_waits_for_a_unit_that_nobody_can_take(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    monkeypatch.setattr(dispatch, "LOOK", 0.01)
+    monkeypatch.setattr(dispatch, "PLACE", 0.0 if starts else 60.0)
+    with Fleet("test", theatre.connect, 2) as fleet:
+        first, out = begin(theatre, fleet, 3)
+        following = in_background(out)
+        assert [first.gets(), first.gets()] == ["u0", "u1"]
+        second = theatre.next()
+        second.ready()
+        assert second.gets() == "u2"
+        second.asks("u2")
+        first.dies()  # its units have not been asked about
+        pending = theatre.next()
+        if not starts:
+            for _ in range(2):  # the next ones die too, until it is given up
+                pending.dies()
+                pending = theatre.next()
+            pending.dies()
+        third = theatre.next()
+        assert (second.ended, third.number) == (True, second.number)
+        third.ready()
+        for unit in ("u0", "u1", "u2"):
+            assert third.gets() == unit
+            third.captions(unit)
+        assert [following() for _ in range(4)] == ["u0", "u1", "u2", "end"]
+        # The ended one is not held against what it had.
+        assert theatre.attempts.load("u0").deaths == 1
+        assert theatre.attempts.load("u2").deaths == 0
