@@ -92,7 +92,7 @@ class Scripted:
         self.done(unit)
 
     def done(self, unit: str) -> None:
-        self.say("done", NOTHING, id=unit, stages={"search": 1.0}, copies=[])
+        self.say("done", NOTHING, id=unit, stages={"seconds": {"search": 1.0}}, copies=[])
 
 
 class Theatre:
