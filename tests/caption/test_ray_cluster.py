@@ -236,7 +236,8 @@ def test_a_node_that_is_lost_costs_no_row(
         nodes.tell("add")
     assert report.captioned == 40
     assert parts(table) == parts(tmp_path / "local")
-    assert [end.partition(" (")[0] for end in ends] == ["was lost, or its node was"]
+    # The other one may have waited for what the lost one had, and was started anew for that.
+    assert {end.partition(" (")[0] for end in ends} - {"was ended"} == {"was lost, or its node was"}
 
 
 def test_a_run_that_loses_its_driver_ends_and_the_other_engine_finishes(
