@@ -92,7 +92,7 @@ class Scripted:
         self.done(unit)
 
     def done(self, unit: str) -> None:
-        self.say("done", NOTHING, id=unit, stages={"search": 1.0}, copies=[])
+        self.say("done", NOTHING, id=unit, stages={"seconds": {"search": 1.0}}, copies=[])
 
 
 class Theatre:
@@ -133,19 +133,10 @@ def units(count: int, members: int = 2) -> Iterator[Unit]:
 
 def begin(theatre: Theatre, fleet: Fleet, count: int) -> tuple[Scripted, Iterator[Done]]:
     """The first worker, ready, and the run that it works for."""
-    first: list[Scripted] = []
-
-    def connect(number: int) -> Scripted:
-        worker = theatre.connect(number)
-        if not first:
-            first.append(worker)
-            worker.ready()
-        return worker
-
-    fleet.connect = connect
+    first = theatre.next()
+    first.ready()
     assert fleet.marker() == MARKER
-    out = fleet.run(theatre.told, units(count))
-    return theatre.next(), out
+    return first, fleet.run(theatre.told, units(count))
 
 
 def in_background(out: Iterator[Done]) -> Callable[[], str]:
