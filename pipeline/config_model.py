@@ -208,7 +208,7 @@ class ConsensusConfig(Strict):
     """Which of the captions that beams find is taken: see `predict.consensus`."""
 
     samples: int = Field(
-        40, ge=1, le=1000, description="Random captions that the found ones are compared with."
+        40, ge=0, le=1000, description="Random captions that the found ones are compared with."
     )
     temperature: float = Field(0.8, ge=0.05, le=10, description="Of the random captions.")
     likelihood: float = Field(
@@ -220,6 +220,22 @@ class ConsensusConfig(Strict):
     mirrored: bool = Field(
         False, description="Captions of the mirrored picture are found and drawn too."
     )
+    neighbours: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="The found ones are also compared with the captions of so many training photos"
+        " that look most alike to the model; they become part of it.",
+    )
+    neighbours_weight: float = Field(
+        1.0, ge=0, le=100, description="Weight of those beside the random captions."
+    )
+
+    @model_validator(mode="after")
+    def _something_to_compare_with(self) -> Self:
+        if not self.samples + self.neighbours:
+            raise ValueError("samples = 0 and neighbours = 0 leave nothing to agree with")
+        return self
 
 
 class GenerationConfig(Strict):

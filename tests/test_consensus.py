@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from pipeline.config_model import ConsensusConfig, GenerationConfig
 from pipeline.decode import Hypothesis
 from pipeline.errors import ModelError
 from pipeline.metrics import References
+from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import load_captioner
+from pipeline.predict import Neighbours, load_captioner
 from pipeline.predict.consensus import Consensus
 from pipeline.text import Tokenizer
 
@@ -29,13 +31,19 @@ def saved(tmp_path_factory, save_captioner):
     )
     content = References([[c] for c in CAPTIONS]).document_frequencies.to_bytes()
 
-    def save(consensus: ConsensusConfig | None, frequencies: bytes | None = content):
+    def save(
+        consensus: ConsensusConfig | None,
+        frequencies: bytes | None = content,
+        neighbours: bytes | None = None,
+    ):
         directory = tmp_path_factory.mktemp("c") / "model"
         directory.mkdir()
-        generation = GenerationConfig(beam=4, max_len=7, consensus=consensus)
-        dataclasses.replace(plain, generation=generation, document_frequencies=frequencies).save(
-            directory
-        )
+        dataclasses.replace(
+            plain,
+            generation=GenerationConfig(beam=4, max_len=7, consensus=consensus),
+            document_frequencies=frequencies,
+            neighbours=neighbours,
+        ).save(directory)
         return load_captioner(directory, device="cpu")
 
     return save
@@ -58,11 +66,11 @@ def test_the_caption_that_agrees_with_the_drawn_ones_comes_first():
     tokenizer = Tokenizer.train(CAPTIONS)
     frequencies = References([[c] for c in CAPTIONS]).document_frequencies
     found = hypotheses(tokenizer, a_hot_dog=-0.1, a_red_square=-0.5)
-    drawn = hypotheses(tokenizer, a_red_square_on_a_page=-1.0, red_square=-1.0)
+    drawn = ["a red square on a page", "red square"]
 
     def first(likelihood: float) -> str:
         consensus = Consensus(ConsensusConfig(likelihood=likelihood), tokenizer, frequencies)
-        return tokenizer.decode(consensus._sorted(found, drawn)[0].tokens)
+        return tokenizer.decode(consensus._sorted(found, drawn, [])[0].tokens)
 
     assert first(0.0) == "a red square"
     assert first(100.0) == "a hot dog"
@@ -98,6 +106,45 @@ def test_a_mirrored_picture_takes_part(saved):
         assert {text for text, _ in one.candidates} & {text for text, _ in other.candidates}
 
 
+def test_captions_of_photos_that_look_alike_decide(saved):
+    """The likeliest caption is that of the photo which is nearest, whichever photo that is."""
+    plain, pixels = saved(None), pictures(2)
+    found = [caption.candidates for caption in plain.caption_pixels(pixels, candidates=4)]
+    wanted = [candidates[-1][0] for candidates in found]
+    photos = Neighbours.of(plain.model, [plain.features(pixels)], [[text] for text in wanted])
+    settings = ConsensusConfig(samples=0, neighbours=1, likelihood=0)
+    captioner = saved(settings, neighbours=photos.to_bytes())
+    assert [caption.text for caption in captioner.caption_pixels(pixels)] == wanted
+    turned = Neighbours.of(plain.model, [plain.features(pixels)], [[text] for text in wanted[::-1]])
+    other = saved(settings, neighbours=turned.to_bytes())
+    assert [c.text for c in other.caption_pixels(pixels)] != wanted
+    assert other.fingerprint != captioner.fingerprint
+
+
+def test_neighbours_are_the_nearest_ones_first_and_survive_a_file():
+    east, north, west = (torch.tensor([[x, y]]) for x, y in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)))
+    photos = Neighbours(torch.cat([east, north, west]), [["e", "E"], ["n"], ["w"]])
+    again = Neighbours.from_bytes(photos.to_bytes())
+    memory = Memory(torch.tensor([[[3.0, 0.0], [1.0, 1.0]], [[-2.0, 0.1], [-2.0, 0.1]]]))
+    for one in (photos, again):
+        assert one.nearest(memory, 2) == [["e", "E", "n"], ["w", "n"]]
+        assert one.nearest(memory, 9)[0] == ["e", "E", "n", "w"]
+
+
+def test_neighbours_that_are_missing_or_damaged_are_an_error(saved):
+    with pytest.raises(ModelError, match="consensus with 5 neighbours, and was trained without"):
+        saved(ConsensusConfig(neighbours=5))
+    photos = Neighbours(torch.eye(16), [["a hot dog"]] * 16).to_bytes()
+    captioner = saved(ConsensusConfig(neighbours=5), neighbours=photos)
+    file = Path(captioner.ref) / "neighbours.parquet"
+    file.write_bytes(photos[:-1] + b"?")
+    with pytest.raises(ModelError, match=r"neighbours\.parquet is missing or damaged"):
+        load_captioner(captioner.ref)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"neighbours\.parquet is missing or damaged"):
+        load_captioner(captioner.ref)
+
+
 def test_one_beam_leaves_nothing_to_choose_from(saved):
     pixels = pictures(3)
     plain = saved(None).caption_pixels(pixels, beam=1)
@@ -107,6 +154,11 @@ def test_one_beam_leaves_nothing_to_choose_from(saved):
 def test_a_model_without_document_frequencies_says_so(saved):
     with pytest.raises(ModelError, match="weighs words by document frequencies, and has none"):
         saved(ConsensusConfig(), frequencies=None)
+
+
+def test_a_consensus_needs_something_to_agree_with():
+    with pytest.raises(ValueError, match="leave nothing to agree with"):
+        ConsensusConfig(samples=0)
 
 
 def test_a_model_without_consensus_is_described_as_before_there_was_one():

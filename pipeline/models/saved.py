@@ -5,6 +5,7 @@
     captioner.json              architecture, special tokens, transform, generation settings,
                                 provenance
     document_frequencies.parquet   of the training captions, for CIDEr
+    neighbours.parquet          training photos, where captions are compared with theirs
 
 No pickle. The fingerprint covers what decides a caption: tensors, tokenizer and settings.
 """
@@ -49,6 +50,8 @@ class SavedCaptioner:
     """Where it came from: training set, settings, epoch."""
     document_frequencies: bytes | None = None
     """A file of `metrics.DocumentFrequencies`."""
+    neighbours: bytes | None = None
+    """A file of `predict.Neighbours`."""
 
     def description(self) -> dict[str, Any]:
         """The content of captioner.json without the digests."""
@@ -60,6 +63,11 @@ class SavedCaptioner:
             "recipe": self.transform.fingerprint(),
             "generation": self.generation.model_dump(mode="json"),
             "provenance": self.provenance,
+            **(
+                {"neighbours_sha256": hashlib.sha256(self.neighbours).hexdigest()}
+                if self.neighbours is not None
+                else {}
+            ),
         }
 
     def save(self, directory: Path) -> None:
@@ -71,6 +79,8 @@ class SavedCaptioner:
         storage.commit(directory / "tokenizer.json", self.tokenizer.to_json())
         if self.document_frequencies is not None:
             storage.commit(directory / "document_frequencies.parquet", self.document_frequencies)
+        if self.neighbours is not None:
+            storage.commit(directory / "neighbours.parquet", self.neighbours)
         digest = hashlib.sha256(weights).hexdigest()
         storage.commit_json(
             directory / "captioner.json", {**self.description(), "weights_sha256": digest}
@@ -137,7 +147,20 @@ class SavedCaptioner:
             description["architecture"],
             description["provenance"],
             frequencies.read_bytes() if frequencies.is_file() else None,
+            _neighbours(directory, description),
         )
+
+
+def _neighbours(directory: Path, description: dict[str, Any]) -> bytes | None:
+    digest, path = description.get("neighbours_sha256"), directory / "neighbours.parquet"
+    if digest is None:
+        return None
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ModelError(
+            f"{path} is missing or damaged: its SHA-256 is not the one in captioner.json"
+        )
+    return content
 
 
 def _finite(tensor: torch.Tensor) -> bool:
@@ -177,6 +200,8 @@ def model_fingerprint(directory: Path) -> str:
     """
     description = read_description(directory)
     parts = {name: description[name] for name in DECISIVE}
+    if "neighbours_sha256" in description:
+        parts["neighbours"] = description["neighbours_sha256"]
     try:
         vocabulary = storage.sha256_file(directory / "tokenizer.json")
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 Beam search gives the likeliest captions, and likelihood is no measure of captions. This is minimum
 Bayes risk decoding (Kumar and Byrne 2004) with CIDEr-D for its gain: random captions of the same
 picture stand in for the references that nobody wrote, and each caption found by beams is scored
-against them. Devlin et al. 2015 (arXiv:1505.04467) take the captions of similar photos instead.
+against them; and against the captions of training photos that look alike (`neighbours.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 from pipeline.config_model import ConsensusConfig
 from pipeline.decode import Hypothesis, Limits, Sampling, beam_search, sample_search
 from pipeline.metrics import DocumentFrequencies, References, cider_reward
+from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
+from pipeline.predict.neighbours import Neighbours
 from pipeline.text import Tokenizer
 
 
@@ -23,10 +25,15 @@ class Consensus:
     """Beam search, and a choice among what it found."""
 
     def __init__(
-        self, settings: ConsensusConfig, tokenizer: Tokenizer, frequencies: DocumentFrequencies
+        self,
+        settings: ConsensusConfig,
+        tokenizer: Tokenizer,
+        frequencies: DocumentFrequencies,
+        neighbours: Neighbours | None = None,
     ) -> None:
         """A consensus among captions that weigh words as `frequencies` do."""
         self.settings, self.tokenizer, self.frequencies = settings, tokenizer, frequencies
+        self.neighbours = neighbours
 
     @property
     def views(self) -> int:
@@ -44,35 +51,51 @@ class Consensus:
             limits: what a caption may be.
             beam: beams a view.
         """
-        # A copy: a search on a GPU keeps and overwrites what it was given (decode.capture).
-        copy = Memory(memory.tokens_BSD.clone())
+        pictures = len(memory.tokens_BSD) // self.views
+        # Copies: a search on a GPU keeps and overwrites what it was given (decode.capture).
+        drawn = self._draw(model, Memory(memory.tokens_BSD.clone()), limits)
+        said = self._neighbours(Memory(memory.tokens_BSD[:pictures].clone()))
         found = self._of_pictures(beam_search(model, memory, limits, beam=beam, candidates=beam))
-        pictures = len(found)
-        drawn = self._of_pictures(
-            sample_search(
-                model,
-                copy,
-                limits,
-                Sampling(temperature=self.settings.temperature),
-                candidates=self.settings.samples,
-                # By view alone: a caption depends on the picture and not on its neighbours.
-                keys=[view for view in range(self.views) for _ in range(pictures)],
-            )
+        return [self._sorted(*each) for each in zip(found, drawn, said, strict=True)]
+
+    def _draw(self, model: Captioner, memory: Memory, limits: Limits) -> list[list[str]]:
+        pictures = len(memory.tokens_BSD) // self.views
+        if not self.settings.samples:
+            return [[] for _ in range(pictures)]
+        drawn = sample_search(
+            model,
+            memory,
+            limits,
+            Sampling(temperature=self.settings.temperature),
+            candidates=self.settings.samples,
+            # By view alone: a caption depends on the picture and not on its neighbours.
+            keys=[view for view in range(self.views) for _ in range(pictures)],
         )
-        return [self._sorted(*both) for both in zip(found, drawn, strict=True)]
+        return [self._texts(each) for each in self._of_pictures(drawn)]
+
+    def _neighbours(self, memory: Memory) -> list[list[str]]:
+        if self.neighbours is None:
+            return [[] for _ in range(len(memory.tokens_BSD))]
+        return self.neighbours.nearest(memory, self.settings.neighbours)
+
+    def _texts(self, hypotheses: list[Hypothesis]) -> list[str]:
+        return [self.tokenizer.decode(one.tokens) for one in hypotheses]
 
     def _of_pictures(self, views: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
         pictures = len(views) // self.views
         return [list(chain.from_iterable(views[place::pictures])) for place in range(pictures)]
 
-    def _sorted(self, found: list[Hypothesis], drawn: list[Hypothesis]) -> list[Hypothesis]:
+    def _sorted(
+        self, found: list[Hypothesis], drawn: list[str], said: list[str]
+    ) -> list[Hypothesis]:
         likeliest = {one.tokens: one for one in sorted(found, key=lambda one: one.score)}
         captions = list(likeliest.values())
-        gains = cider_reward(
-            References([[self.tokenizer.decode(one.tokens) for one in drawn]]),
-            [0] * len(captions),
-            [self.tokenizer.decode(one.tokens) for one in captions],
-            self.frequencies,
-        )
-        gains = gains + self.settings.likelihood * np.array([one.score for one in captions])
+        gains = self.settings.likelihood * np.array([one.score for one in captions])
+        for weight, others in ((1.0, drawn), (self.settings.neighbours_weight, said)):
+            if others:
+                gains = gains + weight * self._gains(captions, others)
         return [captions[place] for place in np.argsort(-gains, kind="stable")]
+
+    def _gains(self, captions: list[Hypothesis], others: list[str]) -> Floats:
+        references, texts = References([others]), self._texts(captions)
+        return cider_reward(references, [0] * len(texts), texts, self.frequencies)

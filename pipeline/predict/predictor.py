@@ -20,6 +20,7 @@ from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict.consensus import Consensus
 from pipeline.predict.limits import search_limits
+from pipeline.predict.neighbours import Neighbours
 
 Image = str | os.PathLike[str] | bytes | Tensor
 
@@ -238,5 +239,13 @@ def _consensus(saved: SavedCaptioner, ref: str) -> Consensus | None:
             " frequencies, and has none; train it with captionmill, or take consensus out of its"
             " generation settings"
         )
+    settings, neighbours = saved.generation.consensus, None
+    if settings.neighbours:
+        if saved.neighbours is None:
+            raise ModelError(
+                f"{ref} asks for a consensus with {settings.neighbours} neighbours, and was trained"
+                " without: train it with generation.consensus.neighbours, or set that to 0"
+            )
+        neighbours = Neighbours.from_bytes(saved.neighbours)
     frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
-    return Consensus(saved.generation.consensus, saved.tokenizer, frequencies)
+    return Consensus(settings, saved.tokenizer, frequencies, neighbours)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from pipeline import storage
 from pipeline.errors import ModelError
-from pipeline.evaluate import Features
+from pipeline.evaluate import Features, load_pixels
+from pipeline.images import normalise
 from pipeline.models.saved import SavedCaptioner
-from pipeline.progress import say
+from pipeline.predict import Neighbours
+from pipeline.progress import Progress, say
 from pipeline.records import Checkpoint
+from pipeline.shards import ShardReader
 from pipeline.train.average import mean_of
 from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.position import EpochScore, Position
 from pipeline.train.validation import Validation
+
+BATCH = 64
+"""Training photos that are looked at together for `neighbours`."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,35 @@ def _load(checkpoints: Checkpoints, score: EpochScore) -> SavedCaptioner:
             f"the checkpoint of epoch {score.epoch} is lost: {error}. "
             f"Delete {checkpoints.directory.parent} and train again"
         ) from None
+
+
+def add_neighbours(
+    saved: SavedCaptioner, reader: ShardReader, features: Features | None, device: torch.device
+) -> None:
+    """Give a model the training photos that its consensus asks for, if it does.
+
+    Raises:
+        DataError: a picture of the shards cannot be decoded.
+    """
+    consensus = saved.generation.consensus
+    if consensus is None or not consensus.neighbours:
+        return
+    count, model = len(reader), saved.model.to(device).eval()
+    line = Progress("neighbours", count)
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, count, BATCH):
+            stop = min(start + BATCH, count)
+            if features is not None:
+                yield features(start, stop)
+            else:
+                pixels = load_pixels(saved.transform, reader, range(start, stop))
+                yield model.features(normalise(pixels.to(device), saved.transform))
+            line.add(stop - start)
+
+    saved.neighbours = Neighbours.of(model, batches(), reader.captions()).to_bytes()
+    line.close()
+    model.to("cpu")
 
 
 def keep_model(

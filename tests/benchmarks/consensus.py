@@ -2,7 +2,8 @@
 
     python tests/benchmarks/consensus.py MODEL -c configs/flickr8k.yaml --work WORK [--split val]
 
-MODEL is a captioner's directory with document frequencies; its weights are not touched. Captions the
+MODEL is a captioner's directory with document frequencies; its weights are not touched, and its
+neighbours are those of the split `train`. Captions the
 split once for each search and prints a Markdown table: scores x100, mean words, seconds of CPU a
 picture beside those of beam 3, pictures decoded and encoded in all of them.
 """
@@ -12,15 +13,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from pipeline.config import load_config
 from pipeline.config_model import ConsensusConfig
-from pipeline.evaluate import evaluate_captioner
+from pipeline.evaluate import evaluate_captioner, load_pixels
+from pipeline.images import normalise
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import Predictor
+from pipeline.predict import Neighbours, Predictor
 from pipeline.shard import find_shard_set
 from pipeline.shards import ShardReader
 
@@ -29,8 +32,22 @@ SEARCHES: dict[str, tuple[int, dict[str, object] | None]] = {
     "beam 8": (8, None),
     "beam 8, consensus of 20": (8, {"samples": 20}),
     "beam 8, consensus of 40": (8, {"samples": 40}),
+    "beam 8, 60 neighbours": (8, {"samples": 0, "neighbours": 60}),
     "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "mirrored": True}),
+    "beam 8, the same, 60 neighbours": (8, {"samples": 40, "mirrored": True, "neighbours": 60}),
 }
+
+
+def neighbours(saved: SavedCaptioner, reader: ShardReader) -> Neighbours:
+    """The training photos as `train` keeps them."""
+
+    def features() -> Iterator[torch.Tensor]:
+        for start in range(0, len(reader), 64):
+            rows = range(start, min(start + 64, len(reader)))
+            pixels = load_pixels(saved.transform, reader, rows)
+            yield saved.model.features(normalise(pixels, saved.transform))
+
+    return Neighbours.of(saved.model, features(), reader.captions())
 
 
 def main() -> None:
@@ -45,6 +62,7 @@ def main() -> None:
     shard_set = find_shard_set(load_config(given.config, given.overrides), given.work)
     reader = ShardReader(shard_set, given.split)
     saved = SavedCaptioner.load(given.model)
+    saved.neighbours = neighbours(saved, ShardReader(shard_set, "train")).to_bytes()
     print(f"{len(reader):,} pictures, {torch.get_num_threads()} threads, {given.dtype}\n")
     print("| search | BLEU-1 | BLEU-4 | ROUGE-L | CIDEr-D | words | time |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, DataError, ModelError, WeightsError
-from pipeline.predict import load_captioner
+from pipeline.predict import Neighbours, load_captioner
 from pipeline.shard import shard
 from pipeline.text import Tokenizer
 from pipeline.train import find_checkpoint, train
@@ -63,6 +63,21 @@ def test_other_architectures_learn_with_the_same_command(data, tmp_path, archite
     captioner = load_captioner(record.path, device="cpu")
     texts = [c.text for c in captioner.caption([data / "0.png", data / "1.png"])]
     assert ["red" in texts[0], "green" in texts[1]] == [True, True]
+
+
+@pytest.mark.parametrize("cached", ["true", "false"])
+def test_training_photos_are_kept_where_captions_are_compared_with_theirs(data, tmp_path, cached):
+    consensus = "train.generation.consensus={samples: 4, neighbours: 3}"
+    config = settings(data, "train.epochs=6", f"train.cache_features={cached}", consensus)
+    record = train(config, tmp_path, shard(config, tmp_path))
+    captioner = load_captioner(record.path, device="cpu")
+    pixels = torch.stack([captioner.pixels(data / f"{number}.png") for number in range(3)])
+    photos = Neighbours.from_bytes(captioner.saved.neighbours)
+    assert len(photos.captions) == 30
+    # Validation photos of the same three colours: their neighbours are of their colour.
+    said = photos.nearest(captioner.encode(pixels), 3)
+    for texts, colour in zip(said, ("red", "green", "blue"), strict=True):
+        assert all(colour in text for text in texts)
 
 
 def test_a_tokenizer_from_a_file(data, tmp_path):
