@@ -119,12 +119,16 @@ def test_an_approval_stands_though_prefect_does_not_answer(
     decided(work, shard_set, "a", 0.5)
     waits = settings(require_approval=True)
     decided(work, shard_set, "b", 0.9, waits, how={"flow_run": str(uuid.uuid4())})
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    for _ in range(2):  # again does nothing but try to resume
-        answer = run("approve", "captioner/2", "--by", "ann", "--work", work)
-        assert answer.exit_code == 2
-        assert "it is champion, but flow run" in answer.stderr
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    nowhere = "http://127.0.0.1:1/api"
+    monkeypatch.setenv("PREFECT_API_URL", nowhere)
+    # Prefect reads the environment once, and another test of this process may have imported it.
+    with temporary_settings({PREFECT_API_URL: nowhere, PREFECT_CLIENT_MAX_RETRIES: 0}):
+        for _ in range(2):  # again does nothing but try to resume
+            answer = run("approve", "captioner/2", "--by", "ann", "--work", work)
+            assert answer.exit_code == 2
+            assert "it is champion, but flow run" in answer.stderr
     assert Tracker(work).aliases("captioner") == {"champion": 2, "previous": 1}
 
 

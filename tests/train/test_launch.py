@@ -218,7 +218,7 @@ def test_sigterm_and_a_rank_that_is_killed(data, tmp_path):
     step = max(command.steps())
     *lines, last = said.splitlines()
     assert last.startswith(f"stopped by SIGTERM at step {step}, of which there is a checkpoint")
-    assert all(line.split()[0] in ("train", "encode", "mlflow") for line in lines), "nobody else's"
+    assert all(line.split()[0] in ("train", "encode", "track") for line in lines), said
     assert "train   2 ranks, logs in " in said
 
     command = Command(config, tmp_path)
