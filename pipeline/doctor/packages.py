@@ -46,7 +46,7 @@ class Asked(NamedTuple):
             found = re.fullmatch(r"(.*?);\s*(?:(.*) and )?extra == ['\"]([^'\"]+)['\"]", line)
             bare, marker, extra = found.groups() if found else (line, None, "")
             lines.setdefault(extra, []).append(f"{bare}; {marker}" if marker else bare)
-        return cls(own.metadata.get("Requires-Python") or "", lines)
+        return cls(str(own.metadata.json.get("requires_python", "")), lines)
 
 
 def check(inputs: Inputs, checkout: Path = CHECKOUT) -> Iterator[Finding]:
