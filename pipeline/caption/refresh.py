@@ -131,8 +131,9 @@ def _unit(path: Location) -> str:
 
 
 def _drop(table: Table, path: Location) -> None:
-    storage.remove(path)
+    # The part last: as long as it is there, it is known that both are to go.
     storage.remove(_kept_path(table, _unit(path)))
+    storage.remove(path)
 
 
 def _state_path(table: Table) -> Location:
@@ -191,6 +192,9 @@ def roll_back(table: Table) -> int:
 
 def forget(table: Table) -> None:
     """Note that nothing is left to bring back: the last step of rolling back."""
+    for path in storage.matching(table.previous, "*.json"):
+        if path != _state_path(table):  # of a part that a killed run did not come to keep
+            storage.remove(path)
     storage.remove(_state_path(table))
 
 
