@@ -61,8 +61,8 @@ def tell_unchecked(what: str) -> None:
     """Say that nothing was learnt."""
     print(f"NOT CHECKED: {what}")
     print("no advisory service answered as it should: this says nothing about vulnerabilities.")
-    print("Run it where https://pypi.org or https://api.osv.dev can be reached, or judge a report")
-    print("made there: python .ci/audit.py --report FILE")
+    print("Run it where PyPI's or OSV's service can be reached, or judge a report made there:")
+    print("python .ci/audit.py --report FILE")
 
 
 def judge(report: dict[str, Any], known: dict[str, Accepted], today: date) -> int:

@@ -145,6 +145,16 @@ def test_neighbours_that_are_missing_or_damaged_are_an_error(saved):
         load_captioner(captioner.ref)
 
 
+def test_document_frequencies_decide_captions_and_so_the_fingerprint(saved):
+    other = References([["a hot dog"], ["a cat"]]).document_frequencies.to_bytes()
+    settings = ConsensusConfig()
+    assert saved(settings).fingerprint == saved(settings).fingerprint
+    assert saved(settings).fingerprint != saved(settings, frequencies=other).fingerprint
+    assert saved(None).fingerprint == saved(None, frequencies=other).fingerprint
+    with pytest.raises(ModelError, match=r"document_frequencies\.parquet is damaged"):
+        saved(settings, frequencies=b"no table")
+
+
 def test_one_beam_leaves_nothing_to_choose_from(saved):
     pixels = pictures(3)
     plain = saved(None).caption_pixels(pixels, beam=1)

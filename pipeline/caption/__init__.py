@@ -121,7 +121,7 @@ def caption(
             stack.callback(archive.close)
         if new:
             _ready(crew)  # what cannot work leaves no directory behind
-        # A second run on a table is refused before it loads the model.
+        # A second run on a table is refused without waiting for its model.
         stack.enter_context(storage.lock(table))
         marker = _ready(crew)
         planning = now()

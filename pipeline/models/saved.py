@@ -195,6 +195,8 @@ def read_description(directory: Path) -> dict[str, Any]:
 def model_fingerprint(directory: Path) -> str:
     """Of what decides a caption: tensors, tokenizer, architecture, transform, generation.
 
+    With a consensus also what captions are compared by.
+
     Raises:
         ModelError: no captioner's directory, or incomplete.
     """
@@ -202,6 +204,9 @@ def model_fingerprint(directory: Path) -> str:
     parts = {name: description[name] for name in DECISIVE}
     if "neighbours_sha256" in description:
         parts["neighbours"] = description["neighbours_sha256"]
+    frequencies = directory / "document_frequencies.parquet"
+    if "consensus" in description["generation"] and frequencies.is_file():
+        parts["document_frequencies"] = storage.sha256_file(frequencies)
     try:
         vocabulary = storage.sha256_file(directory / "tokenizer.json")
     except FileNotFoundError:

@@ -247,5 +247,8 @@ def _consensus(saved: SavedCaptioner, ref: str) -> Consensus | None:
                 " without: train it with generation.consensus.neighbours, or set that to 0"
             )
         neighbours = Neighbours.from_bytes(saved.neighbours)
-    frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
+    try:
+        frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
+    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among them
+        raise ModelError(f"{ref}: document_frequencies.parquet is damaged: {error}") from None
     return Consensus(settings, saved.tokenizer, frequencies, neighbours)

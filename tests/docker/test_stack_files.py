@@ -267,7 +267,7 @@ def test_targets_user_and_paths_of_the_image() -> None:
     environment = " ".join(instructions("ENV"))
     for cache in ("TORCH_HOME", "HF_HOME"):
         assert re.search(rf"{cache}=/weights/", environment)
-    assert {"/work", "/weights"} == set(volumes)
+    assert {"/srv/captionmill", "/weights"} == set(volumes)
 
 
 def test_images_of_others_are_pinned() -> None:

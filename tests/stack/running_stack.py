@@ -73,7 +73,7 @@ class Stack:
             "/run/secrets": self.place / "secrets",
             "/opt/captionmill/docker": ROOT / "docker",
             "/weights": self.place / "weights",
-            "/work": self.work,
+            "/srv/captionmill": self.work,
         }.items():
             if text == there or text.startswith(f"{there}/"):
                 text = f"{path}{text.removeprefix(there)}"
