@@ -174,6 +174,7 @@ def captioner_loader(settings: Config, work: Path) -> Loader:
             work,
             device=settings.device,
             dtype=settings.caption.dtype,
+            consensus=settings.caption.consensus,
             threads=settings.threads,
         )
 

@@ -239,6 +239,11 @@ class CaptionConfig(Strict):
     unit_size: int = Field(256, ge=1, le=100_000, description="Pictures a unit (one Parquet part).")
     batch_size: int = Field(16, ge=1, le=4096)
     beam: int | None = Field(None, ge=1, le=64, description="Default: the model's own.")
+    consensus: bool = Field(
+        True,
+        description="false: the likeliest of the captions that beams find, also where the model has"
+        " a consensus, which costs many times the search.",
+    )
     dtype: Dtype = "float32"
     candidates: int = Field(1, ge=1, le=64, description="Captions kept a picture, best first.")
     format: Literal["raw", "sentence"] = Field(

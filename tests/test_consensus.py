@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from flows.direct import captioner_loader
+from pipeline.caption.recipe import describe
+from pipeline.config import load_config
 from pipeline.config_model import ConsensusConfig, GenerationConfig
 from pipeline.decode import Hypothesis
 from pipeline.errors import ModelError
@@ -175,3 +178,22 @@ def test_a_model_without_consensus_is_described_as_before_there_was_one():
     assert "consensus" not in GenerationConfig().model_dump(mode="json")
     settings = GenerationConfig(consensus=ConsensusConfig())
     assert GenerationConfig.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_bulk_captioning_can_do_without(saved, tmp_path):
+    directory = saved(ConsensusConfig(mirrored=True)).ref
+    plain = load_captioner(directory, device="cpu", consensus=False)
+    found = {}
+    for wanted in ("true", "false"):
+        overrides = [f"caption.model={directory}", f"caption.consensus={wanted}", "device=cpu"]
+        settings = load_config(None, overrides)
+        captioner = captioner_loader(settings, tmp_path).load()
+        found[wanted] = describe(settings.caption, captioner), captioner
+    with_it, without = found["true"], found["false"]
+    assert with_it[0].recipe != without[0].recipe
+    assert "consensus" not in without[0].settings["generation"]
+    assert (with_it[1].views, without[1].views) == (2, 1)
+    pixels = pictures(4)
+    captions = [captioner.caption_pixels(pixels) for captioner in (without[1], plain)]
+    assert captions[0] == captions[1]
+    assert captions[0] != with_it[1].caption_pixels(pixels)

@@ -48,7 +48,13 @@ class Loader(BaseModel):
 
 
 def by_reference(
-    ref: str, work: Path, *, device: str, dtype: str, threads: int | None = None
+    ref: str,
+    work: Path,
+    *,
+    device: str,
+    dtype: str,
+    consensus: bool = True,
+    threads: int | None = None,
 ) -> Loader:
     """The loader of NAME@alias, NAME/version or a captioner's directory, resolved now.
 
@@ -57,6 +63,7 @@ def by_reference(
         work: where the registry is.
         device: see `pipeline.predict.choose_device`.
         dtype: see `pipeline.predict.choose_dtype`.
+        consensus: see `pipeline.predict.load_captioner`.
         threads: of torch's on the CPU; None: see `room.model_threads`.
 
     Raises:
@@ -78,7 +85,7 @@ def by_reference(
             "version": str(found.version),
         }
     arguments = {"directory": str(directory.absolute()), "device": device, "dtype": dtype}
-    more = {"threads": threads, "worker": 0}
+    more = {"consensus": consensus, "threads": threads, "worker": 0}
     return Loader(
         function=f"{__name__}:saved",
         arguments={**arguments, **called, **more},
@@ -91,6 +98,7 @@ def saved(
     *,
     device: str,
     dtype: str,
+    consensus: bool,
     ref: str,
     name: str,
     version: str,
@@ -111,4 +119,5 @@ def saved(
     if str(chosen) == "cuda":
         device = f"cuda:{worker % torch.cuda.device_count()}"
     where = Path(directory)
-    return load_directory(where, device=device, dtype=dtype, ref=ref, name=name, version=version)
+    called = {"ref": ref, "name": name, "version": version}
+    return load_directory(where, device=device, dtype=dtype, consensus=consensus, **called)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def load_captioner(
     work: str | os.PathLike[str] = "captionmill-work",
     device: str = "auto",
     dtype: str = "float32",
+    consensus: bool = True,
 ) -> Predictor:
     """A captioner by reference: NAME@alias, NAME/version, or a captioner's directory.
 
@@ -25,6 +27,7 @@ def load_captioner(
         work: where the registry is.
         device: see `choose_device`.
         dtype: see `choose_dtype`.
+        consensus: whether a model that has one asks it which caption to take.
 
     Raises:
         ConfigError: a device or dtype that this machine does not have.
@@ -35,7 +38,12 @@ def load_captioner(
     if text and Path(text).is_dir():
         directory = Path(text).resolve()
         return load_directory(
-            directory, device=device, dtype=dtype, ref=str(directory), name=directory.name
+            directory,
+            device=device,
+            dtype=dtype,
+            consensus=consensus,
+            ref=str(directory),
+            name=directory.name,
         )
     name, alias, version = parse_ref(text)
     from pipeline.tracking import Tracker
@@ -45,6 +53,7 @@ def load_captioner(
         found.directory,
         device=device,
         dtype=dtype,
+        consensus=consensus,
         ref=f"{name}/{found.version}",
         name=name,
         version=str(found.version),
@@ -56,6 +65,7 @@ def load_directory(
     *,
     device: str = "auto",
     dtype: str = "float32",
+    consensus: bool = True,
     ref: str,
     name: str,
     version: str = "",
@@ -64,6 +74,9 @@ def load_directory(
     chosen = choose_device(device)
     number = choose_dtype(dtype, chosen)
     saved = SavedCaptioner.load(directory)
+    if not consensus:
+        plain = saved.generation.model_copy(update={"consensus": None})
+        saved = dataclasses.replace(saved, generation=plain)
     predictor = Predictor(
         saved,
         device=chosen,
