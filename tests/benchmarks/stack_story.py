@@ -133,7 +133,7 @@ class Story:
         print(
             f"Flow run `{run['name']}`, asked for by the promotion: {run['state_name']} in "
             f"{seconds_of(run):.0f} s. {report.discovered} pictures, {report.captioned} captioned, "
-            f"{report.failed} failed, {report.skipped} skipped; verified; {made}.\n",
+            f"{sum(report.failed.values())} failed, {sum(report.skipped.values())} skipped; verified; {made}.\n",
             flush=True,
         )
 
