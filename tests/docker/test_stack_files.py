@@ -295,17 +295,63 @@ def test_secrets_reach_the_command_and_nothing_else_changes(tmp_path: Path) -> N
     assert not any(line.startswith("PREFECT_API_AUTH_STRING_FILE") for line in lines)
 
 
-def test_a_secret_that_is_missing_stops_the_container(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["PGPASSWORD", "PREFECT_SERVER_API_AUTH_STRING"])
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_secret_that_is_missing_or_empty_stops_the_container(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_text(content)
     done = subprocess.run(
         ["/bin/sh", str(DOCKER / "with_secrets.sh"), "echo", "started"],
-        env={"PATH": os.environ["PATH"], "PGPASSWORD_FILE": str(tmp_path / "gone")},
+        env={"PATH": os.environ["PATH"], f"{name}_FILE": str(tmp_path / "secret")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode != 0
-    assert "gone" in done.stderr
+    assert f"{name}: {tmp_path / 'secret'} is empty or not there" in done.stderr
     assert "started" not in done.stdout
+
+
+@pytest.mark.parametrize(("content", "kept"), [(None, False), ("", False), ("http://x", True)])
+def test_a_webhook_may_be_left_empty(tmp_path: Path, content: str | None, kept: bool) -> None:
+    """Compose makes no file of an empty secret; `deploy` reads the file that it is told of."""
+    if content is not None:
+        (tmp_path / "url").write_text(content)
+    done = subprocess.run(
+        ["/bin/sh", str(DOCKER / "with_secrets.sh"), "env"],
+        env={"PATH": os.environ["PATH"], "CAPTIONMILL_WEBHOOK_URL_FILE": str(tmp_path / "url")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("CAPTIONMILL_WEBHOOK_URL_FILE=" in done.stdout) is kept
+
+
+def test_who_reads_settings_sees_the_checkouts_and_speaks_as_it_was_asked_to() -> None:
+    readers = 0
+    for name, service in OURS.items():
+        words = services()[name].command
+        speaks = words[0] == "captionmill" or words[:2] == ("prefect", "worker")
+        assert ("CAPTIONMILL_LOG" in service.get("environment", {})) is speaks, name
+        if speaks and words[1] != "watch":
+            readers += 1
+            assert "../configs:/srv/captionmill/configs:ro" in service["volumes"], name
+    assert readers == 4
+
+
+def test_a_command_that_is_no_first_process_ends_by_sigterm() -> None:
+    assert all(service["init"] is True for service in OURS.values())
+
+
+def test_the_pages_enter_no_container_past_its_secrets() -> None:
+    """`exec` skips the entry point, so that a command of ours would have no login."""
+    entered = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        entered |= set(re.findall(r"(?:stack|compose[^`\n]*?) exec (?:-\S+ )*([\w-]+)", text))
+    assert entered == {"postgres"}
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "http://127.0.0.1:1/"])

@@ -57,7 +57,30 @@ def test_every_command_is_accepted(page: Path) -> None:
     assert refused == []
 
 
+def in_prose(page: Path) -> Iterator[list[str]]:
+    """The words of commands between backticks, with or without the program's name before them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    for span in re.findall(r"`([^`]+)`", text):
+        plain = span.replace("\n", " ").removeprefix("captionmill ").split()
+        if plain and plain[0] in cli.main.commands:
+            yield plain
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_in_the_text_is_known(page: Path) -> None:
+    unknown = []
+    for first, *rest in in_prose(page):
+        command = cli.main.commands[first]
+        while isinstance(command, click.Group) and rest and rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {name for each in command.params for name in [*each.opts, *each.secondary_opts]}
+        given = {word.partition("=")[0].rstrip(",") for word in rest if word.startswith("--")}
+        unknown += [f"{first}: {name}" for name in given - known - {"--help"}]
+    assert unknown == []
+
+
 def test_lines_are_found() -> None:
+    assert sum(1 for page in PAGES for words in in_prose(page) if len(words) > 1) > 30
     assert sum(1 for page in PAGES for _ in commands(page)) > 40
     assert words("caption a --table t   # why > what") == ["caption", "a", "--table", "t"]
     assert words("export t --to csv > file") == ["export", "t", "--to", "csv"]

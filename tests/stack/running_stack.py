@@ -51,7 +51,8 @@ class Stack:
             "webhook_url": "",
         }
         for name, value in self.secrets.items():
-            (place / "secrets" / name).write_text(value, encoding="utf-8")
+            if value:  # compose makes no file of an empty secret
+                (place / "secrets" / name).write_text(value, encoding="utf-8")
         self.services: dict[str, Service] = services()
         self.ports = {name: free_port() for name in PORTS}
         self.health_ports = {port: str(free_port()) for port in HEALTH_PORTS}
