@@ -69,6 +69,11 @@ class Commands(click.Group):
         except StoppedError as stopped:
             complain(report.escaped(str(stopped)), "warning")
             ctx.exit(stopped.exit_code)
+        except click.UsageError as error:
+            if not log_lines.is_json():
+                raise  # with the usage, and a hint at --help
+            complain(f"error: {report.escaped(error.format_message())}")
+            ctx.exit(error.exit_code)
         except CaptionmillError as error:
             complain(f"error: {report.escaped(str(error))}")
             ctx.exit(error.exit_code)
@@ -80,7 +85,9 @@ class Commands(click.Group):
             complain(f"error: {where}: {error.strerror}{hint if error.errno in FULL else ''}")
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("\ninterrupted; run the same command again to go on", err=True)
+            if not log_lines.is_json():
+                click.echo(err=True)  # the terminal shows ^C
+            complain("interrupted; run the same command again to go on", "warning")
             ctx.exit(130)
 
 
@@ -95,4 +102,4 @@ def _traceback_without_secrets(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """What a bug prints: libraries quote the addresses they failed at, password and all."""
-    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+    complain(masked("".join(traceback.format_exception(kind, error, trace))).rstrip("\n"))

@@ -105,3 +105,43 @@ def test_a_command_ends_in_the_chosen_form(chosen: str, code: int, tmp_path: Pat
         assert told["message"].startswith("no configuration file none.yaml")
     else:
         assert done.stderr.startswith("error: CAPTIONMILL_LOG = 'xml'")
+
+
+WRONG = {
+    "usage": ("main(['caption'])", 2, "Missing option '--table'"),
+    "command": ("main(['nosuch'])", 2, "No such command 'nosuch'"),
+    "interrupted": ("stop(KeyboardInterrupt()); main(['models'])", 130, "interrupted; run"),
+    "bug": (
+        "stop(ZeroDivisionError('of ours')); main(['models'])",
+        1,
+        "ZeroDivisionError: of ours",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_whatever_goes_wrong_is_one_object(kind: str, tmp_path: Path) -> None:
+    code, status, words = WRONG[kind]
+    program = f"""
+from flows.cli import main
+def stop(error):
+    def run(**_): raise error
+    main.commands["models"].callback = run
+    main.commands["models"].invoke_without_command = True
+{code}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), log_lines.FORMAT: "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    told = json.loads(done.stderr)
+    assert (told["stage"], set(told)) == (
+        "command",
+        {"time", "flow_run", "stage", "message", "level"},
+    )
+    assert words in told["message"]
