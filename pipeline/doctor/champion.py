@@ -9,11 +9,13 @@ from pathlib import Path
 
 from pipeline.config import load_config
 from pipeline.doctor.finding import Finding, Inputs, ok, warning, wrong
-from pipeline.errors import ModelNotFoundError
+from pipeline.errors import ModelError, ModelNotFoundError
 from pipeline.tracking import Tracker
 from pipeline.tracking.refs import parse_ref
+from pipeline.tracking.version import ModelVersion
 
 SUBJECT = "captioner"
+DAMAGED = "put its files back from a backup, or captionmill rollback --reason damaged"
 
 
 def check(inputs: Inputs) -> Iterator[Finding]:
@@ -28,14 +30,29 @@ def check(inputs: Inputs) -> Iterator[Finding]:
         try:
             yield _captions(ref, work)
         except ModelNotFoundError as error:
-            says = wrong if _is_registered(tracker, ref) else warning
+            says = wrong if _registered(tracker, ref) else warning
             yield says(SUBJECT, str(error), "")
+        except ModelError as error:
+            yield wrong(SUBJECT, str(error), DAMAGED)
+    if not tracker.local and not Path(ref).is_dir():
+        yield from _fetched(tracker, _registered(tracker, ref))
 
 
-def _is_registered(tracker: Tracker, ref: str) -> bool:
+def _registered(tracker: Tracker, ref: str) -> ModelVersion | None:
     name, alias, version = parse_ref(ref)
-    number = version if alias is None else tracker.aliases(name).get(alias)
-    return tracker.find(name, number) is not None
+    return tracker.find(name, version if alias is None else tracker.aliases(name).get(alias))
+
+
+def _fetched(tracker: Tracker, version: ModelVersion | None) -> Iterator[Finding]:
+    """The copy that runs on this machine use, fetched once: it may be damaged since."""
+    if version is None or not (copy := tracker.cached_files(version)[0]).is_dir():
+        return
+    from pipeline.models.saved import SavedCaptioner
+
+    try:
+        SavedCaptioner.load(version.directory)
+    except ModelError as error:
+        yield wrong(SUBJECT, str(error), f"delete {copy}: the next run fetches it again")
 
 
 def _captions(ref: str, work: Path) -> Finding:

@@ -151,6 +151,15 @@ def test_a_champion_whose_files_are_gone(registered: Path) -> None:
     assert "its files are gone" in finding.text
 
 
+def test_a_damaged_champion_is_told_with_the_way_back(registered: Path) -> None:
+    (weights,) = registered.rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (finding,) = champion.check(Inputs(work=str(registered)))
+    assert finding.status == "wrong"
+    assert "is damaged" in finding.text
+    assert "captionmill rollback" in finding.mend
+
+
 def test_no_champion_is_a_warning(registered: Path) -> None:
     Tracker(registered).set_alias("captioner", "champion", None)
     finding = found(registered)[-1]

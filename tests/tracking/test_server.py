@@ -11,12 +11,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from small_registry import decided, make_shards, settings, write_pictures
 
 from flows import cli
+from pipeline.doctor import Inputs, champion
 from pipeline.gc import collect
 from pipeline.promote import approve, judging
 from pipeline.promote.listing import show_version
@@ -103,6 +105,25 @@ def test_decisions_are_read_and_kept_though_the_files_lie_on_the_server(
     assert not bare.evidence.exists()
     kinds = {item.kind for item in collect(work, keep_days=0).items}
     assert kinds.isdisjoint({"train", "promote", "shard", "shard part", "shard set"})
+
+
+def test_the_doctor_looks_at_the_copy_that_runs_use(
+    server: Server, tmp_path: Path, save_captioner: Any
+) -> None:
+    work, tracker = tmp_path / "work", Tracker(tmp_path / "work")
+    directory = save_captioner(tmp_path / "captioner", ["a red square", "a blue circle"])
+    version = tracker.register("copied", directory, None)
+    asked = Inputs(work=str(work), overrides=[f"caption.model={version.ref}"])
+    assert [each.status for each in champion.check(asked)] == ["ok"]
+    assert not work.exists(), "nothing is left behind"
+
+    (weights,) = version.directory.glob("model.safetensors")  # fetched, as a run does
+    assert weights.is_relative_to(work)
+    assert [each.status for each in champion.check(asked)] == ["ok"]
+    weights.write_bytes(weights.read_bytes()[:-1])
+    there, copy = champion.check(asked)
+    assert (there.status, copy.status) == ("ok", "wrong")
+    assert copy.mend.startswith(f"delete {work / 'models' / 'copied' / '1'}: ")
 
 
 def test_a_server_that_goes_away_amid_the_work_is_a_line_and_the_same_command_goes_on(
