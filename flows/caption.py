@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows import direct
 from flows.gpus import hold_gpus
-from flows.parameters import ConfigFile, Overrides, Paths, PathText
+from flows.parameters import Archives, ConfigFile, Overrides, PathText
 from flows.progress import told_to_prefect
 from flows.runs import REMOTE, STAGE, attended, in_turn, run_name
 from flows.table_report import table_markdown
@@ -50,7 +50,7 @@ def publish_table(report: TableReport) -> None:
 
 @flow(name="caption", flow_run_name=run_name, persist_result=False)
 def caption(
-    archives: Paths,
+    archives: Archives,
     table: PathText,
     config: ConfigFile = None,
     overrides: Overrides = None,

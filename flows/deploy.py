@@ -51,7 +51,9 @@ def deploy(
     """Register the flows with a Prefect server.
 
     Work pools, deployments, schedules and notifications, with the server of PREFECT_API_URL. Run
-    again, it changes what you name, and leaves the rest as it is registered, paused if you paused it. Runs read their paths below the directory that this command is run in.
+    again, it changes what you name, and leaves parameters and schedules as they are registered, paused
+    if you paused them; with --file they are the file's. Runs work in --work, and read their paths below
+    the directory that this command is run in.
 
     \b
     Examples:
@@ -91,7 +93,9 @@ def deploy(
             lines.append(("work pool", pool, register_pool(client, pool)))
         for deployment in deployments:
             name = f"{deployment.flow().name}/{deployment.name}"
-            lines.append(("deployment", name, register(client, deployment, directory)))
+            lines.append(
+                ("deployment", name, register(client, deployment, directory, keep=file is None))
+            )
         told = register_notifications(client, url) if url else []
     for kind, name, new in lines:
         click.echo(f"{kind:<12}{name:<20}{'registered' if new else 'up to date'}")

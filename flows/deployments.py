@@ -71,6 +71,13 @@ class Deployment(Strict):
             raise ConfigError(f"deployment {self.name}: {self.entrypoint} is not a flow")
         return found
 
+    def form(self) -> dict[str, Any]:
+        """The JSON schema of the flow's parameters; a run with another is refused when it is asked for.
+
+        Prefect itself takes unknown ones, and the run then crashes, again and again.
+        """
+        return {**self.flow().parameters.model_dump_for_openapi(), "additionalProperties": False}
+
     def check(self, directory: Path) -> None:
         """Nothing, if a run with these parameters would start.
 
@@ -129,18 +136,15 @@ def read_deployments(file: Path, changes: dict[str, Any]) -> list[Deployment]:
 
 
 def as_registered(client: SyncPrefectClient, deployment: Deployment, given: set[str]) -> Deployment:
-    """With the settings, archives and table that it was registered with before, where none are given.
+    """With the parameters that it was registered with before, where none are `given`.
 
     So the same command without options, after an upgrade say, does not bring the demo's back.
     """
     former = find(client, deployment)
     if former is None:
         return deployment
-    kept = {
-        key: former.parameters[key]
-        for key in ("config", "overrides", "archives", "table")
-        if key in former.parameters and key in deployment.parameters and key not in given
-    }
+    known = set(deployment.flow().parameters.properties) - given
+    kept = {key: value for key, value in former.parameters.items() if key in known}
     return deployment.model_copy(update={"parameters": {**deployment.parameters, **kept}})
 
 
@@ -180,10 +184,13 @@ def register_pool(client: SyncPrefectClient, name: str) -> bool:
     return False
 
 
-def register(client: SyncPrefectClient, deployment: Deployment, directory: Path) -> bool:
+def register(
+    client: SyncPrefectClient, deployment: Deployment, directory: Path, *, keep: bool
+) -> bool:
     """Register one deployment, run in `directory`; False where it was there, and is updated.
 
-    Paused deployments and schedules stay paused.
+    Paused deployments and schedules stay paused. With `keep` all schedules stay that the server
+    knows, as they were changed there.
     """
     flow, former = deployment.flow(), find(client, deployment)
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}
@@ -195,14 +202,28 @@ def register(client: SyncPrefectClient, deployment: Deployment, directory: Path)
         # A step of our own, since without one Prefect copies the worker's whole directory.
         pull_steps=[step],
         parameters=deployment.parameters,
-        parameter_openapi_schema=flow.parameters.model_dump_for_openapi(),
+        parameter_openapi_schema=deployment.form(),
         enforce_parameter_schema=True,
         tags=deployment.tags,
         work_pool_name=deployment.work_pool.name,
-        schedules=[_schedule(each, former) for each in deployment.schedules],
+        schedules=_schedules(deployment, former, keep),
         paused=former.paused if former is not None else False,
     )
     return former is None
+
+
+def _schedules(
+    deployment: Deployment, former: DeploymentResponse | None, keep: bool
+) -> list[DeploymentScheduleCreate]:
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    fields = {"slug", "schedule", "parameters", "active", "max_scheduled_runs"}
+    kept = [
+        DeploymentScheduleCreate.model_validate(each.model_dump(include=fields))
+        for each in (former.schedules if former is not None and keep else [])
+    ]
+    known = {each.slug for each in kept}
+    return [*kept, *(_schedule(s, former) for s in deployment.schedules if s.slug not in known)]
 
 
 def _schedule(schedule: Schedule, former: DeploymentResponse | None) -> DeploymentScheduleCreate:

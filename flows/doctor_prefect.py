@@ -144,7 +144,7 @@ def _pools(url: str, names: list[str]) -> Iterator[Finding]:
 
 def _is_same(registered: dict[str, Any], asked: Deployment) -> bool:
     """Whether the server knows this program's flow and its parameters; their values are a user's."""
-    schema = json.loads(json.dumps(asked.flow().parameters.model_dump_for_openapi()))
+    schema = json.loads(json.dumps(asked.form()))
     same = registered.get("parameter_openapi_schema") == schema
     return bool(same and registered.get("entrypoint") == asked.entrypoint)
 

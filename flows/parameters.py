@@ -16,7 +16,9 @@ ConfigFile = PathText | None
 Override = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*=", max_length=PATH_LENGTH)]
 Overrides = Annotated[list[Override], Field(max_length=200)] | None
 Paths = Annotated[list[PathText], Field(max_length=1000)]
-Cause = Annotated[str, Field(max_length=200)]
+Archives = Annotated[list[PathText], Field(min_length=1, max_length=1000)]
+# It stands in names, logs and terminals: no line breaks, no control characters.
+Cause = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 Deployments = Annotated[
     list[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", max_length=200)]], Field(max_length=20)
 ]

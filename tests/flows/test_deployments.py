@@ -51,7 +51,7 @@ def test_the_forms_have_bounds() -> None:
     assert (retrain["approval_days"]["minimum"], retrain["approval_days"]["maximum"]) == (1, 365)
     assert retrain["cause"]["maxLength"] == 200
     archives = deployments()["caption"].flow().parameters.properties["archives"]
-    assert (archives["type"], archives["maxItems"]) == ("array", 1000)
+    assert (archives["type"], archives["minItems"], archives["maxItems"]) == ("array", 1, 1000)
     assert "config" not in (deployments()["caption"].flow().parameters.required or [])
 
 
@@ -62,7 +62,10 @@ def test_the_forms_have_bounds() -> None:
         ("retrain", {"overrides": ["train.epochs"]}, "overrides.0"),
         ("retrain", {"on_promotion": ["caption"]}, "on_promotion.0"),
         ("retrain", {"epochs": 3}, "no parameter epochs; known are config, "),
+        ("retrain", {"cause": "a\nline"}, "cause"),
+        ("retrain", {"cause": "\x1b[31m"}, "cause"),
         ("caption", {"table": ""}, "table"),
+        ("caption", {"archives": []}, "archives"),
         ("shard", {"config": "configs/none.yaml"}, "none.yaml"),
         ("shard", {"overrides": ["train.epoch=3"]}, "did you mean train.epochs"),
         ("score", {"split": "a b"}, "split"),

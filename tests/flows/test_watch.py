@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events import emit_event
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Pending, Running
 from prefect_server import Receiver, Site, children, kill_tree, until
 
 from flows import dead_runs
 from flows.dead_runs import Policy, look_after, unserved_pools
+from flows.deployments import PREFECT_YAML
 from flows.notifications import PROMOTED
 from flows.runs import run_file
 from flows.turns import take
@@ -138,6 +142,30 @@ def test_deployed_twice_is_deployed_once_and_what_was_paused_stays_paused(
     assert schema is not None
     days = schema["properties"]["approval_days"]
     assert (days["minimum"], days["maximum"], bool(days["description"])) == (1, 365, True)
+    # Else the server takes it, and the run crashes, is started again and crashes.
+    with pytest.raises(PrefectHTTPStatusError, match="409"):
+        client.create_flow_run_from_deployment(weekly.id, parameters={"epochs": 3})
+
+
+def test_what_was_changed_on_the_server_stays_when_it_is_deployed_again(
+    site: Site, client: SyncPrefectClient
+) -> None:
+    score = client.read_deployment_by_name("score/score")
+    every = IntervalSchedule(interval=timedelta(days=9))
+    client.create_deployment_schedules(score.id, [(every, False)])
+    parameters = {**score.parameters, "split": "val"}
+    client.update_deployment(score.id, DeploymentUpdate(parameters=parameters))
+    assert site.captionmill("deploy").returncode == 0
+    again = client.read_deployment_by_name("score/score")
+    assert again.parameters == parameters
+    assert [(s.schedule.interval, s.active) for s in again.schedules] == [(every.interval, False)]
+
+    # A file says what it is to be.
+    words = ["--file", PREFECT_YAML, "-c", parameters["config"]]
+    assert site.captionmill("deploy", *words).returncode == 0
+    again = client.read_deployment_by_name("score/score")
+    assert "split" not in again.parameters
+    assert again.schedules == []
 
 
 def test_a_server_that_is_not_there_or_is_another_is_told(site: Site) -> None:
