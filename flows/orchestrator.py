@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ ANSWER_SECONDS = 10.0
 def quiet_prefect() -> None:
     """Before prefect is imported: errors are told once, and by us."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    # Outside of flows Prefect sets up no logging, and Python prints what its threads complain of.
+    logging.getLogger("prefect").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

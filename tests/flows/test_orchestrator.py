@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -77,3 +79,16 @@ def test_a_newer_server_is_fine(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Answers, "answers", answers, raising=False)
     with temporary_settings({PREFECT_API_URL: url}), server() as client:
         assert client.api_version() == "3.99.0"
+
+
+def test_prefects_threads_complain_to_nobody() -> None:
+    """Of an event, say, that `captionmill watch` emits while the server is away."""
+    program = """
+import logging
+from flows.orchestrator import quiet_prefect
+quiet_prefect()
+logging.getLogger("prefect.events.clients").error("Unable to connect")
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
