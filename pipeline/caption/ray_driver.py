@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from pipeline.caption import wire
 from pipeline.caption.ray_actor import CaptionWorker
+from pipeline.caption.ray_session import clear
 from pipeline.errors import ConfigError, WorkerError
 
 OBJECT_STORE = 128 << 20
@@ -32,6 +32,9 @@ OBJECT_STORE = 128 << 20
 
 PATIENCE = 10.0
 """Seconds for what takes a moment where all is well."""
+
+ANSWER = 60.0
+"""Seconds that an existing cluster may take to let a driver in."""
 
 SHORT = 30
 """Longest path that Ray's sockets may lie below: an address of theirs has 107 characters."""
@@ -45,6 +48,8 @@ class Driver:
         self._sending = threading.Lock()
         self._said: queue.SimpleQueue[wire.Frame | None] = queue.SimpleQueue()
         """By the run; None: nothing more."""
+        self._joined = threading.Event()
+        """A cluster."""
         self._actors: dict[int, Any] = {}
         self._needs: dict[str, float] = {}
 
@@ -71,7 +76,7 @@ class Driver:
                 self._heed(frame)
         finally:
             ray.shutdown()
-            shutil.rmtree(directory, ignore_errors=True)
+            clear(directory)
 
     def fail(self, error: BaseException) -> None:
         """Say that it ends, and why."""
@@ -82,9 +87,17 @@ class Driver:
             self._said.put(frame)
         self._said.put(None)
         # Ray waits for minutes, in places that cannot be interrupted.
-        time.sleep(PATIENCE)
-        shutil.rmtree(directory, ignore_errors=True)
+        if self._joined.is_set():
+            time.sleep(PATIENCE)
+        clear(directory)
         os._exit(1)
+
+    def _expect_answer(self, address: str, directory: str) -> None:
+        """End it if it is not let in: Ray asks for ever where something else listens."""
+        if not self._joined.wait(ANSWER):
+            self.fail(unusable(address, f"nothing that is a Ray cluster answered in {ANSWER:g} s"))
+            clear(directory)
+            os._exit(1)
 
     def _connect(self, head: dict[str, Any], directory: str) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -102,7 +115,10 @@ class Driver:
                 )
             else:
                 require_answer(address)
+                expected = (address, directory)
+                threading.Thread(target=self._expect_answer, args=expected, daemon=True).start()
                 ray.init(address=address, **quiet)
+            self._joined.set()
         except Exception as error:  # noqa: BLE001  Ray raises all kinds, that one too
             why = getattr(error, "strerror", None) or str(error).strip().rstrip(".")
             if address is None:
@@ -110,11 +126,7 @@ class Driver:
                     f"Ray cannot start a cluster on this machine: {why}. Run the same command again,"
                     " or set caption.engine = local"
                 ) from None
-            raise ConfigError(
-                f"no Ray cluster can be used at {address!r} (caption.ray_address): {why}. Give the"
-                " host:port that `ray start --head` printed, on a machine that is part of the"
-                " cluster, or leave it out, to start one here"
-            ) from None
+            raise unusable(address, why) from None
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._needs = needs(nodes, head["device"], head["cpus"], head["gpus"])
         told = {"room": room(nodes, self._needs), "needs": self._needs}
@@ -159,6 +171,15 @@ class Driver:
     def _send(self, kind: str, head: dict[str, Any], body: bytes = b"") -> None:
         with self._sending:
             wire.send(self._outgoing, kind, head, body)
+
+
+def unusable(address: str, why: str) -> ConfigError:
+    """That there is no cluster at an address, and what to do about it."""
+    return ConfigError(
+        f"no Ray cluster can be used at {address!r} (caption.ray_address): {why}. Give the"
+        " host:port that `ray start --head` printed, on a machine that is part of the"
+        " cluster, or leave it out, to start one here"
+    )
 
 
 def require_answer(address: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.caption import Loader, caption, ray_cluster, verify
+from pipeline.caption import Loader, caption, ray_cluster, verify, wire
 from pipeline.config import CaptionConfig
 from pipeline.errors import ConfigError, WorkerError
 
@@ -313,4 +314,63 @@ def of_run(scratch: Path) -> list[int]:
                 found.append(int(path.parent.name))
         except OSError:
             continue
+    return found
+
+
+def driven(**changed: object) -> subprocess.Popen[bytes]:
+    """A driver, with other limits."""
+    code = "".join(f"ray_driver.{name} = {value!r}; " for name, value in changed.items())
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from pipeline.caption import ray_driver; {code}ray_driver.main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def asked_to_join(driver: subprocess.Popen[bytes], address: str | None) -> None:
+    assert driver.stdin is not None
+    head = {"address": address, "cores": 1, "device": None, "cpus": 1, "gpus": 1.0}
+    wire.send(driver.stdin, "connect", head)
+
+
+def test_an_address_where_something_else_listens_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        driver = driven(ANSWER=1.0)
+        asked_to_join(driver, address)
+        assert driver.stdout is not None
+        frame = wire.receive(driver.stdout)
+        assert frame is not None
+        error = wire.error_from_json(frame.head)
+        assert isinstance(error, ConfigError)
+        assert f"{address!r} (caption.ray_address): nothing that is a Ray cluster" in str(error)
+        driver.communicate()
+
+
+def test_a_driver_that_is_left_while_its_cluster_starts_leaves_nothing() -> None:
+    driver = driven()
+    asked_to_join(driver, None)
+
+    def files() -> Path | None:
+        found = Path(f"/proc/{driver.pid}/cwd").readlink()
+        return found if list(found.glob("session_*/logs")) else None
+
+    directory = wait_for(files)
+    driver.communicate()
+    assert not directory.exists()
+    assert not of_session(driver.pid)
+
+
+def of_session(leader: int) -> list[int]:
+    """Processes, not dead, of the session that a process began."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(session) == leader and state != "Z":
+            found.append(int(path.parent.name))
     return found

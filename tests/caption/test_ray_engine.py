@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,3 +250,22 @@ def test_what_ray_says_of_an_actor_is_told_in_our_words() -> None:
     )
     bug = RayTaskError("f", "Traceback ... ZeroDivisionError: x", ZeroDivisionError("x"))
     assert isinstance(wire.error_from_json(wire.from_bytes(last_frame(bug)).head), RuntimeError)
+
+
+def test_files_are_removed_when_nobody_makes_them_anew(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    code = (
+        "import subprocess, sys, time; from pathlib import Path\n"
+        "from pipeline.caption.ray_session import clear, of_this_session\n"
+        "kept = Path(sys.argv[1])\n"
+        "again = 'while :; do mkdir -p \"$0/logs\"; done'\n"
+        "subprocess.Popen(['sh', '-c', again, str(kept)], process_group=0)\n"
+        "while not (kept / 'logs').exists():\n"
+        "    time.sleep(0.01)\n"
+        "clear(str(kept))\n"
+        "print(of_this_session())\n"
+    )
+    command = [sys.executable, "-c", code, str(kept)]
+    ended = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")
+    assert not kept.exists()
