@@ -258,7 +258,7 @@ def test_files_are_removed_when_nobody_makes_them_anew(tmp_path: Path) -> None:
         "import subprocess, sys, time; from pathlib import Path\n"
         "from pipeline.caption.ray_session import clear, of_this_session\n"
         "kept = Path(sys.argv[1])\n"
-        "again = 'while :; do mkdir -p \"$0/logs\"; done'\n"
+        "again = 'while :; do mkdir -p \"$0/logs\" 2>/dev/null; done'\n"
         "subprocess.Popen(['sh', '-c', again, str(kept)], process_group=0)\n"
         "while not (kept / 'logs').exists():\n"
         "    time.sleep(0.01)\n"
@@ -266,6 +266,8 @@ def test_files_are_removed_when_nobody_makes_them_anew(tmp_path: Path) -> None:
         "print(of_this_session())\n"
     )
     command = [sys.executable, "-c", code, str(kept)]
-    ended = subprocess.run(command, start_new_session=True, capture_output=True, text=True)
+    ended = subprocess.run(
+        command, start_new_session=True, capture_output=True, text=True, check=True
+    )
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
     assert not kept.exists()
