@@ -157,18 +157,19 @@ def load_pixels(
     rows: Sequence[int],
     fetch: Fetch | None = None,
 ) -> Tensor:
-    """uint8 [len(rows), 3, size, size] of a reader's samples; `fetch` as `ShardReader.samples`.
+    """uint8 [len(rows), 3, size, size] of a reader's samples; `fetch` as `ShardReader.pictures`.
 
     Raises:
         DataError: a picture cannot be decoded; names it.
     """
     pixels = torch.empty(len(rows), 3, transform.size, transform.size, dtype=torch.uint8)
-    for place, sample in enumerate(reader.samples(rows, fetch)):
+    for place, picture in enumerate(reader.pictures(rows, fetch)):
         try:
-            pixels[place] = torch.from_numpy(images.load(sample.image, transform))
+            pixels[place] = torch.from_numpy(images.load(picture, transform))
         except ImageError as error:
+            name = reader.info(rows[place])["file_name"]
             raise DataError(
-                f"picture {sample.info['file_name']} cannot be decoded ({error.code}: {error.detail}); "
+                f"picture {name} cannot be decoded ({error.code}: {error.detail}); "
                 "shard again with shard.check=decode to leave such pictures out"
             ) from None
     return pixels

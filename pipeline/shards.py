@@ -17,7 +17,15 @@ from typing import Any, TypeVar
 from pipeline.errors import ConfigError, ShardError
 from pipeline.records import ShardSet
 from pipeline.remote import RemotePath, location
-from pipeline.shard_bytes import Fetch, Found, Sample, read_infos, read_samples
+from pipeline.shard_bytes import (
+    Checked,
+    Fetch,
+    Found,
+    Sample,
+    read_infos,
+    read_pictures,
+    read_samples,
+)
 from pipeline.shard_tars import read_index, read_manifest, read_part, split_fingerprint
 
 __all__ = ["Sample", "ShardReader"]
@@ -58,6 +66,7 @@ class ShardReader:
         self.tars = [tar for part in parts for tar in part if tar.split == split]
         self.fingerprint = split_fingerprint(self.tars)
         self._members = self._each(read_index, self.tars)
+        self._checked = Checked()
         self._ends = list(accumulate(len(members) for members in self._members))
         if not self._ends or self._ends[-1] != available[split]:
             raise ShardError(
@@ -85,14 +94,19 @@ class ShardReader:
         """
         return next(read_samples([self._find(i)]))
 
-    def samples(self, rows: Sequence[int], fetch: Fetch | None = None) -> Iterator[Sample]:
-        """The samples at these positions, in that order; from object storage many at once.
+    def pictures(self, rows: Sequence[int], fetch: Fetch | None = None) -> Iterator[bytes]:
+        """The encoded pictures at these positions, in that order, without the rest of the sample.
+
+        Of local tars each is hashed when it is first read, and again where the tar changed since.
 
         Raises:
             ShardError: see `sample`.
         """
         found = [self._find(row) for row in rows]
-        return read_samples(found) if fetch is None else read_samples(found, fetch)
+        checked = self._checked
+        return (
+            read_pictures(found, checked) if fetch is None else read_pictures(found, checked, fetch)
+        )
 
     def info(self, i: int) -> dict[str, Any]:
         """The JSON of the sample at position `i`, without reading its picture."""

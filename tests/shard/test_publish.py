@@ -51,7 +51,7 @@ def test_a_published_set_is_read_as_the_local_one(published, monkeypatch):
     reader = pickle.loads(pickle.dumps(ShardReader(record, "train")))
     whole = list(ShardReader(local, "train"))
     rows = [7, 0, 22, 7, 8, 9, 10, 1, 15]
-    assert list(reader.samples(rows)) == [whole[row] for row in rows]
+    assert list(reader.pictures(rows)) == [whole[row].image for row in rows]
     assert reader.sample(11) == whole[11]
     assert reader.info(3) == whole[3].info
     with ThreadPoolExecutor(8) as pool:

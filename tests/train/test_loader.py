@@ -121,22 +121,31 @@ def test_ranks_that_do_not_divide_the_batch_are_refused(loader):
         loader(0, 5)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "corrupt"])
-def test_a_damaged_shard_is_named(shards, loader, damage):
-    tar = ShardReader(shards, "train").tars[1].path
+@pytest.mark.parametrize("damage", ["truncated", "corrupt", "a picture"])
+@pytest.mark.parametrize("epoch", [0, 1], ids=["at once", "after an epoch"])
+def test_a_damaged_shard_is_named(shards, loader, damage, epoch):
+    options = ("train.cache_features=false",)
+    reading = loader(0, 1, *options)
+    for earlier in range(epoch):
+        assert sum(len(batch.keys) for batch in reading.batches(earlier)) == PICTURES
+    reader = ShardReader(shards, "train")
+    tar, picture = reader.tars[1].path, reader.sample(reader.tars[0].count).image
     whole = tar.read_bytes()
     times = tar.stat()
     try:
         with tar.open("r+b") as file:
             if damage == "truncated":
                 file.truncate(len(whole) // 2)
+            elif damage == "a picture":
+                file.seek(whole.index(picture) + len(picture) // 2)
+                file.write(bytes([picture[len(picture) // 2] ^ 1]))
             else:
                 # Some byte of every member.
                 for place in range(600, len(whole), 64):
                     file.seek(place)
                     file.write(bytes([whole[place] ^ 0xFF]))
         with pytest.raises(ShardError, match=tar.name):
-            list(loader().batches(0))
+            list(reading.batches(epoch))
     finally:
         tar.write_bytes(whole)
         os.utime(tar, ns=(times.st_atime_ns, times.st_mtime_ns))
