@@ -117,7 +117,7 @@ def shuffled_sources(config: Config, place: Path) -> list[dict[str, Any]]:
     for source in sources:
         path = config.input_path(source["annotations"]).absolute()
         source["annotations"] = str(path)
-        source["images"] = str(config.input_path(source["images"]).absolute())
+        source["images"] = [str(config.input_path(one).absolute()) for one in source["images"]]
         if source["split"] != "train":
             continue
         value = storage.read_json(path)
