@@ -18,19 +18,19 @@ from pipeline import train as training
 from pipeline.config import Config, load_config
 from pipeline.progress import say
 from pipeline.promote.evaluation_set import check_evaluation_set
-from pipeline.promote.need import reasons, with_start
+from pipeline.promote.need import end_attempt, of_attempt, reasons, with_start
 from pipeline.records import ShardSet
 
 
 @task(name="find-reason", **STAGE)
 def find_reason(
-    settings: Config, work: Path, shard_set: ShardSet, cause: str, tables: list[Path]
+    settings: Config, work: Path, shard_set: ShardSet, key: str, cause: str, tables: list[Path]
 ) -> tuple[Config, str]:
     """Settings with what training starts from, and why there is a training at all."""
-    key = training.fingerprint(settings, shard_set)
     settings = with_start(settings, work, key)
     done = is_done(training.find_checkpoint, settings, work, shard_set)
     found = reasons(settings, work, shard_set, done=done, tables=tables)
+    found = of_attempt(work, key, found, done=done)
     sentence = "; ".join(filter(None, [cause, *(reason.sentence for reason in found)]))
     say("retrain", sentence)
     name_run("-".join(filter(None, [cause.replace(" ", "-"), found[0].word])))
@@ -44,10 +44,12 @@ def run_chain(
     check_scoring(settings)
     shard_set = shard_dataset(settings, work)
     check_evaluation_set(settings, work, shard_set)  # before a training that could not be judged
-    settings, why = find_reason(settings, work, shard_set, cause, tables or [])
+    key = training.fingerprint(settings, shard_set)
+    settings, why = find_reason(settings, work, shard_set, key, cause, tables or [])
     checkpoint = train_captioner(settings, work, shard_set)
     card = score_captioner(settings, work, shard_set, checkpoint)
     decision = promote_captioner(settings, work, shard_set, checkpoint, card, why)
+    end_attempt(work, key)
     publish_report(shard_set, checkpoint, card, decision)
     return Chain(shard_set, checkpoint, card, decision)
 

@@ -1,10 +1,12 @@
 """Why a retraining runs, and what it starts from; decided before anything is trained.
 
-    WORK/retrain/<key>.json    what the training of these settings and data starts from
+    WORK/retrain/<key>.json        what the training of these settings and data starts from
+    WORK/retrain/<key>.why.json    why, until the run has decided
 
 With `retrain.start = champion` the champion of the first attempt is written down under a key of
 settings and data: a killed run goes on from the same weights, and a run with nothing new finds
-all its work done, although its own result may be champion by now.
+all its work done, although its own result may be champion by now. A run that was killed after
+its training goes on for the reasons that it began with.
 """
 
 from __future__ import annotations
@@ -33,6 +35,12 @@ class Reason(Record):
 
     word: str
     sentence: str
+
+
+class Attempt(Record):
+    """A retraining that has not decided yet."""
+
+    reasons: list[Reason]
 
 
 def with_start(config: Config, work: Path, key: str) -> Config:
@@ -105,6 +113,34 @@ def reasons(
     if champion.tags.get("captionmill.shard_set") == shard_set.fingerprint:
         return [*found, Reason(word="new-settings", sentence="settings or recipe have changed")]
     return [*found, Reason(word="new-shards", sentence=_grown(champion, shard_set))]
+
+
+def of_attempt(work: Path, key: str, found: list[Reason], *, done: bool) -> list[Reason]:
+    """The reasons of the attempt under this key: those of now, or those that it began with.
+
+    Args:
+        work: the work directory.
+        key: as for `with_start`.
+        found: what `reasons` gives now.
+        done: as for `reasons`; an attempt begins where nothing is trained yet.
+    """
+    path = _attempt(work, key)
+    if not done:
+        Attempt(reasons=found).save(path)
+        return found
+    try:
+        return Attempt.load(path).reasons
+    except (FileNotFoundError, ValueError):
+        return found
+
+
+def end_attempt(work: Path, key: str) -> None:
+    """The attempt has come to its decision: what runs again has nothing to go on with."""
+    _attempt(work, key).unlink(missing_ok=True)
+
+
+def _attempt(work: Path, key: str) -> Path:
+    return work.absolute() / "retrain" / f"{key}.why.json"
 
 
 def _drift(

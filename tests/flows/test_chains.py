@@ -130,6 +130,11 @@ def test_an_error_a_user_must_mend_is_not_tried_again(runs: dict[str, Any]) -> N
     assert (runs["error"], runs["asked"]) == ("no such thing", 1)
 
 
+def test_reasons_are_kept_for_the_run_that_did_not_decide_alone(runs: dict[str, Any]) -> None:
+    (kept,) = (runs["work"] / "retrain").glob("*.why.json")
+    assert [reason["word"] for reason in json.loads(kept.read_text())["reasons"]] == ["new-shards"]
+
+
 def test_the_report_is_an_artifact(runs: dict[str, Any]) -> None:
     (artifact,) = runs["artifacts"]
     key, text, description = artifact
@@ -140,7 +145,7 @@ def test_the_report_is_an_artifact(runs: dict[str, Any]) -> None:
 
 def test_nothing_but_our_own_lines_is_said(runs: dict[str, Any]) -> None:
     assert runs["stderr"] == ""
-    assert {path.name for path in runs["work"].iterdir()} == {"prefect", "flickr8k.yaml"}
+    assert {path.name for path in runs["work"].iterdir()} == {"prefect", "flickr8k.yaml", "retrain"}
 
 
 def test_the_server_ends_with_a_killed_command(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.config_retrain import DriftConfig
 from pipeline.errors import TableError
 from pipeline.metrics import References
 from pipeline.promote.drift import caption_drift, drifted, word_drift
-from pipeline.promote.need import reasons, with_start
+from pipeline.promote.need import Reason, end_attempt, of_attempt, reasons, with_start
 from pipeline.records import ShardSet
 from pipeline.shards import ShardReader
 from pipeline.tracking import Tracker
@@ -53,6 +53,17 @@ def test_first_nothing_new_new_settings_and_new_shards(
     )
     assert found.word == "new-shards"
     assert found.sentence == "training pictures: 50, +10 since captioner/1"
+
+
+def test_an_attempt_that_was_killed_keeps_the_reasons_it_began_with(work: Path) -> None:
+    began = [Reason(word="new-shards", sentence="100 new pictures")]
+    now = [Reason(word="nothing-new", sentence="nothing new")]
+    assert of_attempt(work, "key", now, done=True) == now
+    assert of_attempt(work, "key", began, done=False) == began
+    assert of_attempt(work, "key", now, done=True) == began
+    assert of_attempt(work, "other", now, done=True) == now
+    end_attempt(work, "key")
+    assert of_attempt(work, "key", now, done=True) == now
 
 
 def test_words_that_the_champion_never_learned_are_drift(
