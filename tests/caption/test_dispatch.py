@@ -162,14 +162,22 @@ def in_background(out: Iterator[Done]) -> Callable[[], str]:
     return following
 
 
+def two_at_work(
+    theatre: Theatre, fleet: Fleet, count: int
+) -> tuple[Scripted, Scripted, Callable[[], str]]:
+    """Two workers, that have u0 and u1, and u2 and u3; and what `in_background` gives."""
+    one, out = begin(theatre, fleet, count)
+    following = in_background(out)
+    assert [one.gets(), one.gets()] == ["u0", "u1"]
+    two = theatre.next()
+    two.ready()
+    assert [two.gets(), two.gets()] == ["u2", "u3"]
+    return one, two, following
+
+
 def test_questions_and_rows_come_in_the_order_of_the_plan(theatre: Theatre) -> None:
     with Fleet("scripted", theatre.connect, 2) as fleet:
-        one, out = begin(theatre, fleet, 4)
-        following = in_background(out)
-        assert [one.gets(), one.gets()] == ["u0", "u1"]
-        two = theatre.next()
-        two.ready()
-        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        one, two, following = two_at_work(theatre, fleet, 4)
         two.asks("u2")
         one.asks("u0", 0, 1)
         assert one.answered()
@@ -194,12 +202,7 @@ def test_questions_and_rows_come_in_the_order_of_the_plan(theatre: Theatre) -> N
 
 def test_a_death_costs_the_dead_worker_s_units_alone(theatre: Theatre) -> None:
     with Fleet("scripted", theatre.connect, 2) as fleet:
-        one, out = begin(theatre, fleet, 5)
-        following = in_background(out)
-        assert [one.gets(), one.gets()] == ["u0", "u1"]
-        two = theatre.next()
-        two.ready()
-        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        one, two, following = two_at_work(theatre, fleet, 5)
         for unit in ("u0", "u1"):
             one.asks(unit)
             assert one.answered()
@@ -229,12 +232,7 @@ def test_a_death_costs_the_dead_worker_s_units_alone(theatre: Theatre) -> None:
 
 def test_what_was_not_asked_about_yet_is_waited_for(theatre: Theatre) -> None:
     with Fleet("scripted", theatre.connect, 2) as fleet:
-        one, out = begin(theatre, fleet, 6)
-        following = in_background(out)
-        assert [one.gets(), one.gets()] == ["u0", "u1"]
-        two = theatre.next()
-        two.ready()
-        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        one, two, following = two_at_work(theatre, fleet, 6)
         two.asks("u2")
         one.dies()
         three = theatre.next()
@@ -330,12 +328,7 @@ def test_a_worker_that_hangs_is_ended_and_its_picture_left_out(theatre: Theatre)
 
 def test_a_worker_that_waits_for_an_answer_does_not_hang(theatre: Theatre) -> None:
     with Fleet("scripted", theatre.connect, 2, hang_seconds=2.0) as fleet:
-        one, out = begin(theatre, fleet, 4)
-        following = in_background(out)
-        assert [one.gets(), one.gets()] == ["u0", "u1"]
-        two = theatre.next()
-        two.ready()
-        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        one, two, following = two_at_work(theatre, fleet, 4)
         two.asks("u2")
         for _ in range(25):
             time.sleep(0.1)
@@ -351,12 +344,7 @@ def test_a_worker_that_waits_for_an_answer_does_not_hang(theatre: Theatre) -> No
 
 def test_a_worker_that_does_not_listen_does_not_hold_up_the_others(theatre: Theatre) -> None:
     with Fleet("scripted", theatre.connect, 2, hang_seconds=1.0) as fleet:
-        one, out = begin(theatre, fleet, 4)
-        following = in_background(out)
-        assert [one.gets(), one.gets()] == ["u0", "u1"]
-        two = theatre.next()
-        two.ready()
-        assert [two.gets(), two.gets()] == ["u2", "u3"]
+        one, two, following = two_at_work(theatre, fleet, 4)
         two.listens.clear()
         two.asks("u2")
         one.captions("u0")
