@@ -125,9 +125,10 @@ def caption_split(
     with ThreadPoolExecutor(1) as ahead:
         starts = range(0, count, batch_size)
         for batch in _ahead(ahead, source, [(s, min(s + batch_size, count)) for s in starts]):
-            captions += predictor.caption_features(batch, beam=beam)
+            found = predictor.caption_features(batch, beam=beam)
+            captions += found
             if line is not None:
-                line.add(len(batch))
+                line.add(len(found))
     if line is not None:
         line.close()
     return captions
