@@ -11,6 +11,7 @@ from pipeline.models.encoders import build_encoder
 from pipeline.models.gpt import GPTDecoder
 from pipeline.models.linear import use_onednn
 from pipeline.models.lstm import LSTMDecoder
+from pipeline.models.reference import WithReference
 
 DECODERS: dict[str, type[Decoder]] = {"bert": BertDecoder, "gpt": GPTDecoder, "lstm": LSTMDecoder}
 
@@ -20,15 +21,17 @@ def build(architecture: dict[str, Any], weights: str | Path | None = None) -> Ca
 
     Args:
         architecture: {"encoder": what `build_encoder` takes, "decoder": {"kind", its
-            settings}, "vocabulary": V, "size": side of the input in pixels}; JSON, kept with
-            the model.
+            settings, "reference": true where there is one}, "vocabulary": V, "size": side of
+            the input in pixels}; JSON, kept with the model.
         weights: see `build_encoder`.
     """
     encoder = build_encoder(**architecture["encoder"], size=architecture["size"], weights=weights)
     settings = dict(architecture["decoder"])
-    decoder = DECODERS[settings.pop("kind")](
-        encoder.width, encoder.layout, architecture["vocabulary"], **settings
-    )
-    model = Captioner(encoder, decoder)
+    kind, has_reference = DECODERS[settings.pop("kind")], settings.pop("reference", False)
+
+    def decoder() -> Decoder:
+        return kind(encoder.width, encoder.layout, architecture["vocabulary"], **settings)
+
+    model = Captioner(encoder, WithReference(decoder(), decoder()) if has_reference else decoder())
     use_onednn(model)
     return model

@@ -17,6 +17,7 @@ from pipeline.decode import Hypothesis, Limits, Sampling, beam_search, sample_se
 from pipeline.metrics import DocumentFrequencies, References, cider_reward
 from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
+from pipeline.models.reference import reference_memory
 from pipeline.predict.neighbours import Neighbours
 from pipeline.text import Tokenizer
 
@@ -30,10 +31,14 @@ class Consensus:
         tokenizer: Tokenizer,
         frequencies: DocumentFrequencies,
         neighbours: Neighbours | None = None,
+        reference: Captioner | None = None,
     ) -> None:
-        """A consensus among captions that weigh words as `frequencies` do."""
+        """A consensus among captions that weigh words as `frequencies` do.
+
+        With a `reference` captions are drawn from that, of its part of the memory.
+        """
         self.settings, self.tokenizer, self.frequencies = settings, tokenizer, frequencies
-        self.neighbours = neighbours
+        self.neighbours, self.reference = neighbours, reference
 
     @property
     def views(self) -> int:
@@ -62,6 +67,8 @@ class Consensus:
         pictures = len(memory.tokens_BSD) // self.views
         if not self.settings.samples:
             return [[] for _ in range(pictures)]
+        if self.reference is not None:
+            model, memory = self.reference, reference_memory(memory)
         drawn = sample_search(
             model,
             memory,

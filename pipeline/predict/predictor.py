@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, ImageError, ModelError
 from pipeline.images import Transform
 from pipeline.metrics import DocumentFrequencies
 from pipeline.models.captioner import Memory
+from pipeline.models.reference import reference_of
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict.consensus import Consensus
 from pipeline.predict.limits import search_limits
@@ -251,4 +252,5 @@ def _consensus(saved: SavedCaptioner, ref: str) -> Consensus | None:
         frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
     except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among them
         raise ModelError(f"{ref}: document_frequencies.parquet is damaged: {error}") from None
-    return Consensus(settings, saved.tokenizer, frequencies, neighbours)
+    reference = reference_of(saved.model)
+    return Consensus(settings, saved.tokenizer, frequencies, neighbours, reference)

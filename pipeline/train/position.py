@@ -55,6 +55,10 @@ class Position(BaseModel):
         """Since the best of this phase, or its start; what early stopping counts."""
         return 0 if self.best is None else self.epoch - max(self.best.epoch, self.phase_epoch)
 
+    def in_second_phase(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 1, was one of the second phase."""
+        return self.phase == "self_critical" and epoch > self.phase_epoch
+
     def begin_second_phase(self) -> None:
         """From here on captions are drawn."""
         self.phase, self.phase_epoch, self.phase_step = "self_critical", self.epoch, self.step

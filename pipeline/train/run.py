@@ -33,6 +33,7 @@ from pipeline.train.nonfinite import refuse
 from pipeline.train.optimiser import learning_rates
 from pipeline.train.overlap import require_separate_splits
 from pipeline.train.position import EpochScore, Position
+from pipeline.train.reference import add_reference, wants_reference
 from pipeline.train.schedule import Schedule
 from pipeline.train.self_critical import SelfCritical
 from pipeline.train.self_critical_step import SelfCriticalStepper, phase_settings, prepare
@@ -286,6 +287,8 @@ class TrainingRun:
         chosen = choose_model(
             self.checkpoints, self.position, self.validation, self.validation_features
         )
+        if self.position.in_second_phase(chosen.epoch) and wants_reference(self.settings):
+            chosen = replace(chosen, saved=add_reference(chosen.saved, self.checkpoints.directory))
         add_neighbours(chosen.saved, self.reader, self.train_features, self.device)
         record = keep_model(
             chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id

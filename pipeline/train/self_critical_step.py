@@ -16,6 +16,7 @@ from pipeline.train.distributed import Ranks
 from pipeline.train.loader import Batch
 from pipeline.train.loss import Loss
 from pipeline.train.position import Position
+from pipeline.train.reference import keep_reference, wants_reference
 from pipeline.train.schedule import Schedule
 from pipeline.train.self_critical import SelfCritical
 from pipeline.train.step import AUTOCAST, Outcome, Stepper
@@ -53,6 +54,8 @@ def prepare(
         assert position.best is not None
         best = SavedCaptioner.load(checkpoints.path(position.best.step))
         state.saved.model.load_state_dict(best.model.state_dict())
+        if wants_reference(settings) and checkpoints.ranks.first:
+            keep_reference(best.model.decoder, checkpoints.directory)
         state.optimiser.state.clear()
         if state.average is not None:
             state.average.restart()

@@ -8,6 +8,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.images import Transform
 from pipeline.models.saved import SavedCaptioner
+from pipeline.train.reference import without_reference
 
 
 def former_captioner(config: Config) -> SavedCaptioner | None:
@@ -18,7 +19,7 @@ def former_captioner(config: Config) -> SavedCaptioner | None:
     """
     if config.train.start is None:
         return None
-    return SavedCaptioner.load(config.input_path(config.train.start))
+    return without_reference(SavedCaptioner.load(config.input_path(config.train.start)))
 
 
 def require_same(
