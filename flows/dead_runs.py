@@ -107,6 +107,7 @@ def _look_after_one(
             f"{run.name} is running and has left no trace in {file.parent}: its worker has another "
             "disk under that path; run `captionmill watch` there"
         )
+    _end_tasks(client, now)
     return _settle(client, now, now.state, policy)
 
 
@@ -114,6 +115,28 @@ def _patience(state: State[object], policy: Policy) -> timedelta:
     if state.is_crashed():
         return timedelta(0)
     return policy.pending if state.is_pending() else STARTING
+
+
+def _end_tasks(client: SyncPrefectClient, run: FlowRun) -> None:
+    """What a dead process was at is over: the next has tasks of its own."""
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        TaskRunFilter,
+        TaskRunFilterState,
+        TaskRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    kinds = TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    left = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
+        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=kinds)),
+    )
+    for task in left:
+        message = "Its process died."
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
 
 
 def _settle(client: SyncPrefectClient, run: FlowRun, state: State[object], policy: Policy) -> str:

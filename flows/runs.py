@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 
+from flows.orphan import outlive_worker
 from flows.run_log import lines_to_prefect
 from flows.turns import take, turn
 from pipeline import log_lines
@@ -93,6 +94,7 @@ def attended(work: Path) -> Iterator[None]:
     path = run_file(work, runtime.flow_run.id)
     if path not in _HELD:
         _HELD[path] = take(path, this_run(), "this run's former process")
+        outlive_worker()
     try:
         with lines_to_prefect():
             yield

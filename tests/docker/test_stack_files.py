@@ -29,6 +29,7 @@ OURS = {
     if service["image"].startswith("captionmill:")
 }
 THEIRS = {"postgres": {5432}, "storage": {8333}}
+FORMATTER = "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER"
 BY_COMMAND: dict[str, list[list[str]]] = {}
 for _service in services().values():
     if _service.name in OURS:
@@ -335,10 +336,24 @@ def test_who_reads_settings_sees_the_checkouts_and_speaks_as_it_was_asked_to() -
         words = services()[name].command
         speaks = words[0] == "captionmill" or words[:2] == ("prefect", "worker")
         assert ("CAPTIONMILL_LOG" in service.get("environment", {})) is speaks, name
+        assert (FORMATTER in service.get("environment", {})) is speaks, name
         if speaks and words[1] != "watch":
             readers += 1
             assert "../configs:/srv/captionmill/configs:ro" in service["volumes"], name
     assert readers == 4
+
+
+def test_prefects_own_lines_can_be_json() -> None:
+    imports = "import prefect.main; from prefect.logging import get_logger"
+    say = f"{imports}; get_logger('worker').info('begun')"
+    done = subprocess.run(
+        [sys.executable, "-c", say],
+        env={**os.environ, FORMATTER: "json"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stderr)["msg"] == "begun"
 
 
 def test_a_command_that_is_no_first_process_ends_by_sigterm() -> None:

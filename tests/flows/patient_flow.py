@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, task
 
 from flows.runs import attended
 from pipeline.progress import say
@@ -24,5 +24,12 @@ def patient(name: str, work: str) -> None:
         say("patient", f"{name} begins")
         with open(place / f"{name}.began", "a", encoding="utf-8") as began:
             began.write("began\n")
-        while not (place / f"{name}.end").exists():
-            time.sleep(0.1)
+        wait(place / f"{name}.end")
+        say("patient", f"{name} ends")
+
+
+@task(persist_result=False)
+def wait(file: Path) -> None:
+    """Until a file is there."""
+    while not file.exists():
+        time.sleep(0.1)

@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events import emit_event
@@ -199,6 +204,7 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     dies, lives = trigger(client, "dies"), trigger(client, "lives")
     until(lambda: began(work, "dies") and began(work, "lives"), "both runs began")
     (dead,) = (pid for pid in descendants(worker.pid) if holds(pid, run_file(work, dies.id)))
+    until(lambda: tasks(client, dies) == ["Running"], "its task has begun")
     worker.kill()  # its children live on
     worker.wait()
     kill_tree(dead)
@@ -211,12 +217,23 @@ def test_a_killed_workers_run_is_started_again_and_a_live_one_never(
     until(lambda: state(client, dies) == "Completed", "the dead run ends")
     until(lambda: state(client, lives) == "Completed", "the live run ends")
     assert (began(work, "dies"), began(work, "lives")) == (2, 1)
+    until(lambda: tasks(client, dies) == ["Crashed", "Completed"], "no task seems to run on")
+    until(lambda: tasks(client, lives) == ["Completed"], "the live run's task ends")
     assert client.read_flow_run(lives.id).run_count == 1
-    said = "patient: lives begins"
-    until(lambda: said in logs(client, lives), "what it says is in the run's logs")
+    said = {"patient: lives begins", "patient: lives ends"}
+    until(lambda: said <= set(logs(client, lives)), "what it says is in the run's logs")
     kill_tree(second.pid)
     watcher.terminate()
     watcher.wait()
+
+
+def tasks(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    found = client.read_task_runs(flow_run_filter=only)
+    return [
+        each.state_name or ""
+        for each in sorted(found, key=lambda each: str(each.expected_start_time))
+    ]
 
 
 def logs(client: SyncPrefectClient, run: FlowRun) -> list[str]:
