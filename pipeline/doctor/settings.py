@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
+from pipeline.config_model import is_weights_file
 from pipeline.doctor.finding import Finding, Inputs, ok, warning, wrong
 
 SUBJECT = "settings"
@@ -27,9 +28,21 @@ def check(inputs: Inputs) -> Iterator[Finding]:
             yield wrong(SUBJECT, text, f"pip install 'captionmill[{extra}]'")
     if settings.score.meteor and shutil.which("java") is None:
         yield wrong(SUBJECT, "score.meteor needs Java", "install a Java runtime, 8 or later")
-    for source in settings.shard.sources:
-        path = settings.input_path(source.annotations)
-        if not any(sign in source.annotations for sign in "*?[") and not path.exists():
+    yield from _missing_inputs(settings)
+
+
+def _missing_inputs(settings: Config) -> Iterator[Finding]:
+    """Files that the settings name; a glob pattern and object storage are left to the stages."""
+    named = [source.annotations for source in settings.shard.sources]
+    weights = settings.train.encoder.weights
+    if weights is not None and is_weights_file(weights):
+        named.append(weights)
+    for name in (settings.train.start, getattr(settings.train.decoder, "weights", None)):
+        if name is not None:
+            named.append(name)
+    for name in named:
+        path = settings.input_path(name)
+        if not any(sign in name for sign in "*?[") and not path.exists():
             yield warning(
-                SUBJECT, f"{path} is not there", "mend data_root or the source, or mount it"
+                SUBJECT, f"{path} is not there", "mend data_root or the name, or mount it"
             )

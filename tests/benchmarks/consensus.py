@@ -3,9 +3,11 @@
     python tests/benchmarks/consensus.py MODEL -c configs/flickr8k.yaml --work WORK [--split val]
 
 MODEL is a captioner's directory with document frequencies; its weights are not touched, and its
-neighbours are those of the split `train`. Captions the
-split once for each search and prints a Markdown table: scores x100, mean words, seconds of CPU a
-picture beside those of beam 3, pictures decoded and encoded in all of them.
+neighbours are those of the split `train`. Captions the split once for each search (`--search`
+chooses; 'its own' is what the model's settings say) and prints a Markdown table: scores x100, mean
+words, seconds of CPU a picture beside those of the first, pictures decoded and encoded in all of
+them. With --reference it is the first phase's captioner that captions, as a model that learned by
+reward keeps it (`models.reference`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from pathlib import Path
 import torch
 
 from pipeline.config import load_config
-from pipeline.config_model import ConsensusConfig
+from pipeline.config_model import ConsensusConfig, GenerationConfig
 from pipeline.evaluate import evaluate_captioner, load_pixels
 from pipeline.images import normalise
+from pipeline.models.reference import reference_of
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import Neighbours, Predictor
 from pipeline.shard import find_shard_set
@@ -36,6 +39,18 @@ SEARCHES: dict[str, tuple[int, dict[str, object] | None]] = {
     "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "mirrored": True}),
     "beam 8, the same, 60 neighbours": (8, {"samples": 40, "mirrored": True, "neighbours": 60}),
 }
+
+
+OWN = "its own"
+
+
+def generation_of(name: str, saved: SavedCaptioner) -> GenerationConfig:
+    """A search's settings."""
+    if name == OWN:
+        return saved.generation
+    beam, consensus = SEARCHES[name]
+    settings = None if consensus is None else ConsensusConfig.model_validate(consensus)
+    return saved.generation.model_copy(update={"beam": beam, "consensus": settings})
 
 
 def neighbours(saved: SavedCaptioner, reader: ShardReader) -> Neighbours:
@@ -58,18 +73,23 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--reference", action="store_true")
+    parser.add_argument("--search", action="append", choices=(*SEARCHES, OWN))
     given = parser.parse_args()
     shard_set = find_shard_set(load_config(given.config, given.overrides), given.work)
     reader = ShardReader(shard_set, given.split)
     saved = SavedCaptioner.load(given.model)
+    if given.reference:
+        reference = reference_of(saved.model)
+        assert reference is not None, f"{given.model} keeps no reference"
+        saved.model = reference
     saved.neighbours = neighbours(saved, ShardReader(shard_set, "train")).to_bytes()
     print(f"{len(reader):,} pictures, {torch.get_num_threads()} threads, {given.dtype}\n")
     print("| search | BLEU-1 | BLEU-4 | ROUGE-L | CIDEr-D | words | time |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     first = 0.0
-    for name, (beam, consensus) in SEARCHES.items():
-        settings = None if consensus is None else ConsensusConfig.model_validate(consensus)
-        generation = saved.generation.model_copy(update={"beam": beam, "consensus": settings})
+    for name in given.search or SEARCHES:
+        generation = generation_of(name, saved)
         predictor = Predictor(
             dataclasses.replace(saved, generation=generation),
             device=torch.device("cpu"),
