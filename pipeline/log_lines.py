@@ -53,7 +53,7 @@ def is_json() -> bool:
 def write(line: Line, out: TextIO | None = None) -> None:
     """Write one line, and tell the listeners."""
     line = Line(line.stage, masked(line.message), line.level, line.repeated)
-    text = as_json(line) if is_json() else f"{line.stage:<8}{line.message}"
+    text = as_json(line) if is_json() else f"{line.stage:<7} {line.message}"
     print(text, file=out if out is not None else sys.stderr, flush=True)
     tell(line)
 

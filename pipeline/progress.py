@@ -60,7 +60,7 @@ class Progress:
 
     def line(self, note: str = "") -> str:
         """The line as it would be printed now."""
-        return f"{self.label:<8}{self._told(note)}"
+        return f"{self.label:<7} {self._told(note)}"
 
     def _told(self, note: str) -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
@@ -75,7 +75,7 @@ class Progress:
         if not self.terminal:
             write(line, self.out)
             return
-        text = f"{self.label:<8}{line.message}"
+        text = f"{self.label:<7} {line.message}"
         padded = text.ljust(self.width)
         self.width = 0 if last else len(text)
         self.out.write(f"\r{padded}" + ("\n" if last else ""))

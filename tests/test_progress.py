@@ -66,3 +66,7 @@ def test_a_note_is_made_only_when_it_is_printed() -> None:
     progress.add(1, note)
     assert made == [1]
     assert out.getvalue().endswith("noted\n")
+
+
+def test_a_long_name_is_kept_apart_from_the_count():
+    assert Progress("neighbours", 3).line().startswith("neighbours 0/3 img")
