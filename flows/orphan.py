@@ -15,7 +15,11 @@ OUTPUT = (1, 2)
 
 
 def outlive_worker() -> None:
-    """From now on this process, and what it starts later, may write though nobody reads any more."""
+    """From now on this process, and what it starts later, may write though nobody reads any more.
+
+    But for the moment that a thread needs to wake up: a line of just then still ends the run, which
+    `captionmill watch` starts again.
+    """
     threading.Thread(target=_wait_for_the_end, name="output", daemon=True).start()
 
 

@@ -23,7 +23,8 @@ import sys
 import time
 from pathlib import Path
 
-KEPT = ("model.safetensors", "tokenizer.json", "document_frequencies.parquet")
+LEFT_OUT = "captioner.json"
+"""It says when and by which run the model was made."""
 
 
 def run(command: list[str], work: Path, seconds: float | None) -> int:
@@ -40,8 +41,9 @@ def left(work: Path) -> dict[str, str]:
     """The digests of a training's model, and its scores by epoch."""
     (record,) = work.glob("train/*/record.json")
     found = {
-        name: hashlib.sha256((record.parent / "model" / name).read_bytes()).hexdigest()[:16]
-        for name in KEPT
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted((record.parent / "model").iterdir())
+        if path.name != LEFT_OUT
     }
     points = [json.loads(line) for line in (record.parent / "metrics.jsonl").open()]
     scores = [f"{point['value']:.6f}" for point in points if point["key"] == "val_cider"]
