@@ -93,7 +93,11 @@ def explain_picture(
     from pipeline.predict import load_captioner
 
     captioner = load_captioner(
-        settings.caption.model, work, settings.device, settings.caption.dtype
+        settings.caption.model,
+        work,
+        settings.device,
+        settings.caption.dtype,
+        settings.caption.consensus,
     )
     try:
         explanation = explain(captioner, data, settings.caption.beam if beam is None else beam)

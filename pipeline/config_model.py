@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from pipeline.config_file import Strict, chosen_by_kind
+from pipeline.sides import SIDE_WORDS
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -76,6 +77,11 @@ class EncoderConfig(Strict):
         description="same: weights of a torchvision CNN that were trained in TensorFlow, whose "
         "padding differs where a stride is above 1; none: torch's.",
     )
+    levels: Literal["all"] | None = Field(
+        None,
+        description="all: tokens of a torchvision CNN with train: none carry the picture's colours "
+        "and every finer grid too, averaged over their places; none: its last stage.",
+    )
     patch: int | None = Field(None, ge=1, le=256, description="vit: side of a patch, pixels; 16.")
     depth: int | None = Field(None, ge=1, le=128, description="vit: blocks; 12.")
     width: int | None = Field(None, ge=8, le=8192, description="vit: width of a token; 384.")
@@ -92,7 +98,7 @@ class EncoderConfig(Strict):
             )
         return value
 
-    @field_validator("weights", mode="before")
+    @field_validator("weights", "padding", "levels", mode="before")
     @classmethod
     def _none_is_a_word_too(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -108,6 +114,24 @@ class EncoderConfig(Strict):
         with suppress(TypeError, ValueError, OverflowError):
             sizes.setdefault("mlp", 4 * int(float(sizes["width"])))
         return sizes
+
+    @field_validator("train", mode="after")
+    @classmethod
+    def _no_stage_is_none(cls, value: Literal["none", "all"] | int) -> Literal["none", "all"] | int:
+        return "none" if value == 0 else value
+
+    @model_validator(mode="after")
+    def _levels_are_frozen(self) -> Self:
+        if self.levels is not None and self.name.startswith(("vit", "swin", "timm:")):
+            raise ValueError(
+                f"levels = {self.levels} is for torchvision's convolutional networks, not for {self.name}"
+            )
+        if self.levels is not None and self.train != "none":
+            raise ValueError(
+                f"levels = {self.levels} needs train = none, not {self.train}: what is trained sees "
+                "the last stage alone"
+            )
+        return self
 
     @model_validator(mode="after")
     def _only_a_vit_has_sizes(self) -> Self:
@@ -217,8 +241,15 @@ class ConsensusConfig(Strict):
         le=100,
         description="Weight of a caption's mean token log-probability beside its CIDEr-D (0 to 10).",
     )
-    mirrored: bool = Field(
-        False, description="Captions of the mirrored picture are found and drawn too."
+    views: Annotated[StrictInt, Field(ge=1, le=8)] = Field(
+        1,
+        description="Captions are found and drawn for so many views of the picture: the whole, its "
+        "mirror image, the middle, its mirror image, and the corners.",
+    )
+    flip_words: list[str] = Field(
+        default_factory=lambda: list(SIDE_WORDS),
+        description="Captions of mirrored views that have one of these words, in any case, count "
+        "for nothing: there it says the opposite.",
     )
     neighbours: int = Field(
         0,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config_file import Strict
+from pipeline.sides import SIDE_WORDS
 
 
 class OrderConfig(Strict):
@@ -61,7 +62,7 @@ class AugmentConfig(Strict):
         False, description="Mirror half of the pictures whose captions name no side."
     )
     flip_words: list[str] = Field(
-        default_factory=lambda: ["left", "right", "lefthand", "righthand", "clockwise"],
+        default_factory=lambda: list(SIDE_WORDS),
         description="Words, in any case, whose pictures are never mirrored.",
     )
 

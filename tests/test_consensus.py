@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from flows.direct import captioner_loader
+from flows.explain import STDOUT, explain_picture
 from pipeline.caption.recipe import describe
 from pipeline.config import load_config
 from pipeline.config_model import ConsensusConfig, GenerationConfig
+from pipeline.config_recipe import AugmentConfig
 from pipeline.decode import Hypothesis
 from pipeline.errors import ModelError
+from pipeline.images import normalise
 from pipeline.metrics import References
 from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import Neighbours, load_captioner
 from pipeline.predict.consensus import Consensus
+from pipeline.predict.views import all_views
 from pipeline.text import Tokenizer
 
 CAPTIONS = ["a red square on a white page", "a hot dog", "two dogs run on the page"]
@@ -68,7 +74,8 @@ def hypotheses(tokenizer: Tokenizer, **scores: float) -> list[Hypothesis]:
 def test_the_caption_that_agrees_with_the_drawn_ones_comes_first():
     tokenizer = Tokenizer.train(CAPTIONS)
     frequencies = References([[c] for c in CAPTIONS]).document_frequencies
-    found = hypotheses(tokenizer, a_hot_dog=-0.1, a_red_square=-0.5)
+    scored = hypotheses(tokenizer, a_hot_dog=-0.1, a_red_square=-0.5)
+    found = [(one, tokenizer.decode(one.tokens)) for one in scored]
     drawn = ["a red square on a page", "red square"]
 
     def first(likelihood: float) -> str:
@@ -88,9 +95,9 @@ def test_captions_are_those_that_beams_found_in_another_order(saved):
     assert [one.text for one in plain] != [one.text for one in agreed]
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_caption_does_not_depend_on_neighbours_or_on_the_run(saved, mirrored):
-    captioner = saved(ConsensusConfig(mirrored=mirrored))
+@pytest.mark.parametrize("views", [1, 2, 8])
+def test_a_caption_does_not_depend_on_neighbours_or_on_the_run(saved, views):
+    captioner = saved(ConsensusConfig(views=views))
     pixels = pictures(5)
     together = captioner.caption_pixels(pixels)
     alone = [captioner.caption_pixels(one[None])[0] for one in pixels]
@@ -99,7 +106,7 @@ def test_a_caption_does_not_depend_on_neighbours_or_on_the_run(saved, mirrored):
 
 
 def test_a_mirrored_picture_takes_part(saved):
-    captioner, pixels = saved(ConsensusConfig(mirrored=True, likelihood=0)), pictures(4)
+    captioner, pixels = saved(ConsensusConfig(views=2, likelihood=0)), pictures(4)
     assert len(captioner.encode(pixels).tokens_BSD) == 8
     assert len(captioner.caption_pixels(pixels)) == 4
     # A picture and its mirror image are looked at both, so both get the same captions.
@@ -107,6 +114,58 @@ def test_a_mirrored_picture_takes_part(saved):
     mirrored = captioner.caption_pixels(pixels.flip(-1), candidates=4)
     for one, other in zip(straight, mirrored, strict=True):
         assert {text for text, _ in one.candidates} & {text for text, _ in other.candidates}
+
+
+def test_each_view_is_heard(saved):
+    plain, pixels = saved(None), pictures(3)
+    captioner = saved(ConsensusConfig(views=8))
+    memory = captioner.encode(pixels)
+    assert (captioner.views, len(memory.tokens_BSD)) == (8, 24)
+    seen = all_views(normalise(pixels, plain.transform), 8)
+    expected = plain.model.memory(plain.model.features(seen)).tokens_BSD
+    torch.testing.assert_close(memory.tokens_BSD, expected)
+    captions = captioner.caption_pixels(pixels, candidates=32)
+    heard = [{text for text, _ in one.candidates} for one in captions]
+    for view in range(8):
+        own = memory.select(torch.arange(3) + 3 * view)
+        found = plain.caption_memory(own, beam=4, candidates=4)
+        for texts, one in zip(heard, found, strict=True):
+            assert {text for text, _ in one.candidates} & texts
+
+
+def test_a_mirrored_view_says_nothing_about_sides(saved):
+    """What it says with one of the words counts for nothing, neither found nor drawn."""
+    pixels, words = pictures(4), sorted({word for caption in CAPTIONS for word in caption.split()})
+    unmirrored = saved(ConsensusConfig()).caption_pixels(pixels, candidates=4)
+    silent = saved(ConsensusConfig(views=2, flip_words=[w.upper() for w in words]))
+    assert [c.candidates for c in silent.caption_pixels(pixels, candidates=4)] == [
+        c.candidates for c in unmirrored
+    ]
+    both = saved(ConsensusConfig(views=2, flip_words=[])).caption_pixels(pixels, candidates=4)
+    assert [c.candidates for c in both] != [c.candidates for c in unmirrored]
+    assert ConsensusConfig().flip_words == AugmentConfig().flip_words
+
+
+def test_explain_can_do_without_too(saved, tmp_path):
+    directory = saved(ConsensusConfig(views=2, likelihood=0)).ref
+    plain = load_captioner(directory, device="cpu", consensus=False)
+    texts: dict[str, set[str]] = {"true": set(), "false": set()}
+    expected = set()
+    for place, pixels in enumerate(pictures(4)):
+        picture = tmp_path / f"{place}.png"
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(picture)
+        expected.add(plain.caption([picture])[0].text)
+        for wanted, found in texts.items():
+            overrides = [f"caption.model={directory}", f"caption.consensus={wanted}", "device=cpu"]
+            settings = load_config(None, overrides)
+            document = explain_picture(settings, tmp_path, picture, out=None, numbers=STDOUT)
+            found.add(json.loads(document)["caption"])
+    assert texts["false"] == expected != texts["true"]
+
+
+def test_no_pictures_have_no_captions(saved):
+    for consensus in (None, ConsensusConfig(views=8)):
+        assert saved(consensus).caption_pixels(pictures(0)) == []
 
 
 def test_captions_of_photos_that_look_alike_decide(saved):
@@ -161,7 +220,7 @@ def test_document_frequencies_decide_captions_and_so_the_fingerprint(saved):
 def test_one_beam_leaves_nothing_to_choose_from(saved):
     pixels = pictures(3)
     plain = saved(None).caption_pixels(pixels, beam=1)
-    assert saved(ConsensusConfig(mirrored=True)).caption_pixels(pixels, beam=1) == plain
+    assert saved(ConsensusConfig(views=2)).caption_pixels(pixels, beam=1) == plain
 
 
 def test_a_model_without_document_frequencies_says_so(saved):
@@ -181,7 +240,7 @@ def test_a_model_without_consensus_is_described_as_before_there_was_one():
 
 
 def test_bulk_captioning_can_do_without(saved, tmp_path):
-    directory = saved(ConsensusConfig(mirrored=True)).ref
+    directory = saved(ConsensusConfig(views=2)).ref
     plain = load_captioner(directory, device="cpu", consensus=False)
     found = {}
     for wanted in ("true", "false"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.models.captioner import Encoder
 from pipeline.models.cnn import GridEncoder, cut
+from pipeline.models.levels import AllLevels
 from pipeline.models.same_padding import pad_as_tensorflow
 from pipeline.models.stages import Train
 from pipeline.models.timm_encoder import PREFIX, build_timm, timm_recipe
@@ -69,6 +71,7 @@ def build_encoder(
     freeze_batch_norm: bool = True,
     weights: str | Path | None = None,
     padding: str | None = None,
+    levels: str | None = None,
     **settings: Any,
 ) -> Encoder:
     """An encoder, its last stages trainable as `train` says, in evaluation mode.
@@ -81,6 +84,7 @@ def build_encoder(
         weights: a torchvision weights name or a timm tag, a file of a state dict of the whole model
             (with or without its head), or None for random weights.
         padding: "same" for weights of torchvision's networks that were trained in TensorFlow.
+        levels: "all" for tokens of every level of a convolutional network (`AllLevels`).
         settings: of `vit` alone: patch, depth, width, heads, mlp and what else `ViTEncoder` takes.
 
     Raises:
@@ -92,10 +96,11 @@ def build_encoder(
     settings = {key: value for key, value in settings.items() if value is not None}
     if settings and name != "vit":
         raise ConfigError(f"{', '.join(settings)}: settings of the encoder vit, not of {name}")
-    if padding is not None and (name.startswith("swin") or not GRID.fullmatch(name)):
-        raise ConfigError(
-            f"padding = {padding!r} is for torchvision's convolutional networks, not for {name}"
-        )
+    for key, value in (("padding", padding), ("levels", levels)):
+        if value is not None and (name.startswith("swin") or not GRID.fullmatch(name)):
+            raise ConfigError(
+                f"{key} = {value!r} is for torchvision's convolutional networks, not for {name}"
+            )
     if name.startswith(PREFIX):
         return build_timm(
             name, size=size, train=train, freeze_batch_norm=freeze_batch_norm, weights=weights
@@ -111,8 +116,11 @@ def build_encoder(
         fit(model, state, name=name, origin=weights, head=HEADS)
     if padding == "same":
         pad_as_tensorflow(model)
+    stages = cut(model)
+    if levels == "all":
+        stages = AllLevels(OrderedDict(stages.named_children()))
     return GridEncoder(
-        cut(model),
+        stages,
         size=size,
         train=train,
         freeze_batch_norm=freeze_batch_norm,

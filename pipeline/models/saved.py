@@ -106,7 +106,14 @@ class SavedCaptioner:
             with torch.random.fork_rng(devices=[]):
                 model = build(description["architecture"])
             state = load_file(path)
-        except (KeyError, TypeError, ValidationError, SafetensorError) as error:
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise ModelError(
+                f"{directory}: captioner.json has {place} = {problem['input']!r}: {problem['msg']}; "
+                "use the version that made it, or train again"
+            ) from None
+        except (KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"{directory} does not describe a captioner: {error}") from None
         if description.get("recipe", transform.fingerprint()) != transform.fingerprint():
             raise ModelError(

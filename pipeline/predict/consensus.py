@@ -8,7 +8,7 @@ against them; and against the captions of training photos that look alike (`neig
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
 from pipeline.models.reference import reference_memory
 from pipeline.predict.neighbours import Neighbours
+from pipeline.predict.views import VIEWS
+from pipeline.sides import Sides
 from pipeline.text import Tokenizer
 
 
@@ -39,11 +41,7 @@ class Consensus:
         """
         self.settings, self.tokenizer, self.frequencies = settings, tokenizer, frequencies
         self.neighbours, self.reference = neighbours, reference
-
-    @property
-    def views(self) -> int:
-        """Memories a picture: its own and, with `mirrored`, that of the mirrored picture."""
-        return 2 if self.settings.mirrored else 1
+        self.views, self.sides = settings.views, Sides(settings.flip_words)
 
     def search(
         self, model: Captioner, memory: Memory, limits: Limits, *, beam: int
@@ -52,7 +50,7 @@ class Consensus:
 
         Args:
             model: the captioner.
-            memory: of B pictures or, with `mirrored`, of B pictures and then of B mirrored ones.
+            memory: of B pictures, then of each other view of them (`views.all_views`).
             limits: what a caption may be.
             beam: beams a view.
         """
@@ -78,31 +76,40 @@ class Consensus:
             # By view alone: a caption depends on the picture and not on its neighbours.
             keys=[view for view in range(self.views) for _ in range(pictures)],
         )
-        return [self._texts(each) for each in self._of_pictures(drawn)]
+        return [[text for _, text in each] for each in self._of_pictures(drawn)]
 
     def _neighbours(self, memory: Memory) -> list[list[str]]:
         if self.neighbours is None:
             return [[] for _ in range(len(memory.tokens_BSD))]
         return self.neighbours.nearest(memory, self.settings.neighbours)
 
-    def _texts(self, hypotheses: list[Hypothesis]) -> list[str]:
-        return [self.tokenizer.decode(one.tokens) for one in hypotheses]
-
-    def _of_pictures(self, views: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+    def _of_pictures(self, views: list[list[Hypothesis]]) -> list[list[tuple[Hypothesis, str]]]:
+        """Each picture's captions, of all its views, as texts too; none that a mirror turned false."""
         pictures = len(views) // self.views
-        return [list(chain.from_iterable(views[place::pictures])) for place in range(pictures)]
+        out: list[list[tuple[Hypothesis, str]]] = [[] for _ in range(pictures)]
+        for number, (_, mirrored) in enumerate(VIEWS[: self.views]):
+            for place, hypotheses in enumerate(views[number * pictures : (number + 1) * pictures]):
+                texts = [(one, self.tokenizer.decode(one.tokens)) for one in hypotheses]
+                out[place] += [
+                    (one, text)
+                    for one, text in texts
+                    if not (mirrored and self.sides.are_named(text))
+                ]
+        return out
 
     def _sorted(
-        self, found: list[Hypothesis], drawn: list[str], said: list[str]
+        self, found: list[tuple[Hypothesis, str]], drawn: list[str], said: list[str]
     ) -> list[Hypothesis]:
-        likeliest = {one.tokens: one for one in sorted(found, key=lambda one: one.score)}
-        captions = list(likeliest.values())
+        likeliest = {
+            one.tokens: (one, text) for one, text in sorted(found, key=lambda f: f[0].score)
+        }
+        captions, texts = zip(*likeliest.values(), strict=True)
         gains = self.settings.likelihood * np.array([one.score for one in captions])
         for weight, others in ((1.0, drawn), (self.settings.neighbours_weight, said)):
             if others:
-                gains = gains + weight * self._gains(captions, others)
+                gains = gains + weight * self._gains(texts, others)
         return [captions[place] for place in np.argsort(-gains, kind="stable")]
 
-    def _gains(self, captions: list[Hypothesis], others: list[str]) -> Floats:
-        references, texts = References([others]), self._texts(captions)
+    def _gains(self, texts: Sequence[str], others: list[str]) -> Floats:
+        references = References([others])
         return cider_reward(references, [0] * len(texts), texts, self.frequencies)

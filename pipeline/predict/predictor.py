@@ -22,6 +22,7 @@ from pipeline.models.saved import SavedCaptioner
 from pipeline.predict.consensus import Consensus
 from pipeline.predict.limits import search_limits
 from pipeline.predict.neighbours import Neighbours
+from pipeline.predict.views import all_views
 
 Image = str | os.PathLike[str] | bytes | Tensor
 
@@ -60,8 +61,8 @@ class Predictor:
 
     @property
     def views(self) -> int:
-        """Memories a picture: 2 where the mirrored one takes part in the search."""
-        return self.consensus.views if self.consensus is not None else 1
+        """Memories a picture: more than 1 where other views of it take part in the search."""
+        return self.consensus.settings.views if self.consensus is not None else 1
 
     @property
     def transform(self) -> Transform:
@@ -107,6 +108,8 @@ class Predictor:
         self, pixels: Tensor, beam: int | None = None, candidates: int = 1
     ) -> list[Caption]:
         """Caption uint8 pictures [B, 3, size, size] that went through `transform` already."""
+        if not len(pixels):
+            return []
         return self.caption_memory(self.encode(pixels), beam=beam, candidates=candidates)
 
     @torch.inference_mode()
@@ -118,14 +121,12 @@ class Predictor:
     def features(self, pixels: Tensor) -> Tensor:
         """What the encoder's frozen stages give for uint8 pictures [B, 3, size, size].
 
-        With two views, of the B pictures and then of the B mirrored ones.
+        [views * B, ...]: of the B pictures, then of their other views (`all_views`).
         """
         waits = self.device.type != "cuda" or pixels.device.type != "cpu"
         # From pinned memory the copy need not be waited for.
         pixels = (pixels if waits else pixels.pin_memory()).to(self.device, non_blocking=not waits)
-        if self.views == 2:
-            pixels = torch.cat([pixels, pixels.flip(-1)])
-        images = picture.normalise(pixels, self.transform)
+        images = all_views(picture.normalise(pixels, self.transform), self.views)
         return self.model.features(images.to(self.dtype))
 
     @torch.inference_mode()
@@ -177,8 +178,8 @@ class Predictor:
                 self.model, memory, self.limits, beam=max(width, candidates)
             )
             return [hypotheses[:candidates] for hypotheses in found]
-        if self.views == 2:
-            pictures = torch.arange(len(memory.tokens_BSD) // 2, device=self.device)
+        if self.views > 1:
+            pictures = torch.arange(len(memory.tokens_BSD) // self.views, device=self.device)
             memory = memory.select(pictures)
         return search(
             self.model,

@@ -6,7 +6,6 @@ What happens to a picture depends on nothing else: not on the rank, the worker o
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from pipeline import storage
 from pipeline.config_recipe import AugmentConfig
+from pipeline.sides import Sides
 
 
 class Augmentation:
@@ -26,8 +26,7 @@ class Augmentation:
 
     def __init__(self, settings: AugmentConfig, seed: int) -> None:
         self.settings, self.seed = settings, seed
-        words = "|".join(re.escape(word) for word in settings.flip_words)
-        self._sides = re.compile(rf"\b(?:{words})\b", re.IGNORECASE) if words else None
+        self._sides = Sides(settings.flip_words)
 
     @property
     def changes_pixels(self) -> bool:
@@ -39,7 +38,7 @@ class Augmentation:
 
     def names_a_side(self, captions: list[str]) -> bool:
         """Whether a mirrored picture would make one of its captions false."""
-        return self._sides is not None and any(map(self._sides.search, captions))
+        return any(map(self._sides.are_named, captions))
 
     def sided(self, captions: Sequence[list[str]]) -> list[bool]:
         """`names_a_side` of each picture's captions; all False where nothing is mirrored."""

@@ -19,7 +19,7 @@ from pipeline.train.average import MovingAverage
 from pipeline.train.checkpoints import TrainingState
 from pipeline.train.identity import decoder_weights, fingerprint, weights_file
 from pipeline.train.optimiser import build_optimiser
-from pipeline.train.start import former_captioner, require_same
+from pipeline.train.start import former_captioner, require_same, take_over
 from pipeline.train.vocabulary import build_tokenizer
 
 
@@ -53,7 +53,7 @@ def build_captioner(
     torch.manual_seed(settings.seed)
     if former is not None:
         require_same(former, architecture, transform)
-        model = former.model
+        model = take_over(former.model, architecture)
     else:
         model = build(architecture, weights_file(config) or settings.encoder.weights)
     if former is None and (start := decoder_weights(config)) is not None:

@@ -7,7 +7,8 @@ in training.safetensors. A checkpoint holds all that decides what comes next: mo
 average, every rank's random states, loss scale, position, scores. A run that was killed and started again
 continues as if it had not been.
 
-Pruning: the newest `keep` stay, the best epoch's, and those that are to be averaged.
+Pruning: the newest `keep` stay, the best epoch's, that from which a second phase started, and those
+that are to be averaged.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pipeline.progress import say
 from pipeline.train import random_states
 from pipeline.train.average import MovingAverage
 from pipeline.train.distributed import Ranks
-from pipeline.train.position import Position
+from pipeline.train.position import EpochScore, Position
 
 
 @dataclass
@@ -100,6 +101,20 @@ class Checkpoints:
             )
         self._prune(position)
 
+    def load(self, score: EpochScore) -> SavedCaptioner:
+        """The captioner of an epoch's end.
+
+        Raises:
+            ModelError: its checkpoint is lost or damaged.
+        """
+        try:
+            return SavedCaptioner.load(self.path(score.step))
+        except ModelError as error:
+            raise ModelError(
+                f"the checkpoint of epoch {score.epoch} is lost: {error}. "
+                f"Delete {self.directory.parent} and train again"
+            ) from None
+
     def resume(self, state: TrainingState) -> Position:
         """Load the newest good checkpoint into `state`; none: a fresh position.
 
@@ -163,8 +178,8 @@ class Checkpoints:
         # Those of later steps were damaged and passed over; the run comes by there again.
         present = self.path(position.step)
         kept = {p.name for p in sorted(p for p in self._all() if p <= present)[-self.keep :]}
-        if position.best is not None:
-            kept.add(self.path(position.best.step).name)
+        needed = (position.best, position.reference)
+        kept |= {self.path(score.step).name for score in needed if score is not None}
         if self.average.count > 1:
             averaged = position.ranked(self.average.count, self.average.of)
             kept |= {self.path(score.step).name for score in averaged}

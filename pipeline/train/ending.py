@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pipeline import storage
-from pipeline.errors import ModelError
 from pipeline.evaluate import Features, load_pixels
 from pipeline.images import normalise
 from pipeline.models.saved import SavedCaptioner
@@ -20,7 +19,7 @@ from pipeline.records import Checkpoint
 from pipeline.shards import ShardReader
 from pipeline.train.average import mean_of
 from pipeline.train.checkpoints import Checkpoints
-from pipeline.train.position import EpochScore, Position
+from pipeline.train.position import Position
 from pipeline.train.validation import Validation
 
 BATCH = 64
@@ -33,8 +32,11 @@ class Chosen:
 
     saved: SavedCaptioner
     epoch: int
+    """The best."""
     step: int
     cider: float
+    last_epoch: int
+    """The last that its weights come from, where they are a mean."""
 
 
 def choose_model(
@@ -50,13 +52,13 @@ def choose_model(
     """
     best = position.best
     assert best is not None
-    saved = _load(checkpoints, best)
-    chosen = Chosen(saved, best.epoch, best.step, best.cider)
+    saved = checkpoints.load(best)
+    chosen = Chosen(saved, best.epoch, best.step, best.cider, best.epoch)
     averaged = position.ranked(checkpoints.average.count, checkpoints.average.of)
     if len(averaged) < 2:
         return chosen
-    states = [_load(checkpoints, score).model.state_dict() for score in averaged]
-    mean = _load(checkpoints, best)
+    states = [checkpoints.load(score).model.state_dict() for score in averaged]
+    mean = checkpoints.load(best)
     mean.model.load_state_dict(mean_of(states))
     evaluation = validation.evaluate(mean, features)
     scores = evaluation.percent()
@@ -71,17 +73,7 @@ def choose_model(
         return chosen
     mean.provenance.update(averaged_epochs=epochs, validation=scores)
     mean.model.to("cpu")
-    return Chosen(mean, best.epoch, best.step, scores["cider"])
-
-
-def _load(checkpoints: Checkpoints, score: EpochScore) -> SavedCaptioner:
-    try:
-        return SavedCaptioner.load(checkpoints.path(score.step))
-    except ModelError as error:
-        raise ModelError(
-            f"the checkpoint of epoch {score.epoch} is lost: {error}. "
-            f"Delete {checkpoints.directory.parent} and train again"
-        ) from None
+    return Chosen(mean, best.epoch, best.step, scores["cider"], epochs[-1])
 
 
 def add_neighbours(

@@ -47,6 +47,8 @@ def _content(config: Config) -> dict[str, Any]:
         from pipeline.models.saved import model_fingerprint
 
         settings["start"] = model_fingerprint(config.input_path(start))
+    if settings["encoder"]["levels"] is None:
+        del settings["encoder"]["levels"]  # what was trained before there were any is the same
     weights = settings["encoder"]["weights"]
     if weights is not None and (path := weights_file(config)) is not None:
         settings["encoder"]["weights"] = storage.sha256_file(path)

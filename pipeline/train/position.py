@@ -51,6 +51,14 @@ class Position(BaseModel):
         return max(self.scores, key=lambda score: score.cider, default=None)
 
     @property
+    def reference(self) -> EpochScore | None:
+        """The epoch that the second phase started from: the first's best; None before."""
+        if self.phase == "cross_entropy":
+            return None
+        first = (score for score in self.scores if score.epoch <= self.phase_epoch)
+        return max(first, key=lambda score: score.cider)
+
+    @property
     def epochs_without_gain(self) -> int:
         """Since the best of this phase, or its start; what early stopping counts."""
         return 0 if self.best is None else self.epoch - max(self.best.epoch, self.phase_epoch)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
-from torch import nn
-
-from pipeline import storage
 from pipeline.config import TrainConfig
-from pipeline.errors import ModelError
 from pipeline.models.build import build
 from pipeline.models.captioner import Captioner
 from pipeline.models.reference import WithReference
 from pipeline.models.saved import SavedCaptioner
-
-NAME = "reference.safetensors"
 
 
 def wants_reference(settings: TrainConfig) -> bool:
@@ -30,30 +22,14 @@ def wants_reference(settings: TrainConfig) -> bool:
     return drawn and settings.encoder.train == "none"
 
 
-def keep_reference(decoder: nn.Module, directory: Path) -> None:
-    """Commit the decoder that the second phase starts from beside a run's checkpoints."""
-    tensors = {name: value.cpu().contiguous() for name, value in decoder.state_dict().items()}
-    storage.commit(directory / NAME, save(tensors))
-
-
-def add_reference(saved: SavedCaptioner, directory: Path) -> SavedCaptioner:
-    """A second phase's captioner with its reference.
-
-    Raises:
-        ModelError: the run's reference is lost.
-    """
-    path = directory / NAME
-    if not path.is_file():
-        raise ModelError(
-            f"{path}, the decoder that the second phase started from, is lost. Delete "
-            f"{directory.parent} and train again"
-        )
+def add_reference(saved: SavedCaptioner, first: Captioner) -> SavedCaptioner:
+    """A second phase's captioner with the `first` phase's decoder for its reference."""
     architecture = _described(saved, reference=True)
     model = build(architecture)
     assert isinstance(model.decoder, WithReference)
     model.encoder.load_state_dict(saved.model.encoder.state_dict())
     model.decoder.decoder.load_state_dict(saved.model.decoder.state_dict())
-    model.decoder.reference.load_state_dict(load_file(path))
+    model.decoder.reference.load_state_dict(first.decoder.state_dict())
     return replace(saved, model=model.eval(), architecture=architecture)
 
 

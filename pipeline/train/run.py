@@ -287,8 +287,10 @@ class TrainingRun:
         chosen = choose_model(
             self.checkpoints, self.position, self.validation, self.validation_features
         )
-        if self.position.in_second_phase(chosen.epoch) and wants_reference(self.settings):
-            chosen = replace(chosen, saved=add_reference(chosen.saved, self.checkpoints.directory))
+        if self.position.in_second_phase(chosen.last_epoch) and wants_reference(self.settings):
+            assert self.position.reference is not None
+            before = self.checkpoints.load(self.position.reference).model
+            chosen = replace(chosen, saved=add_reference(chosen.saved, before))
         add_neighbours(chosen.saved, self.reader, self.train_features, self.device)
         record = keep_model(
             chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from pipeline.config import TrainConfig
-from pipeline.models.saved import SavedCaptioner
 from pipeline.train.checkpoints import Checkpoints, TrainingState
 from pipeline.train.collapse import CaptionFigures
 from pipeline.train.distributed import Ranks
 from pipeline.train.loader import Batch
 from pipeline.train.loss import Loss
 from pipeline.train.position import Position
-from pipeline.train.reference import keep_reference, wants_reference
+from pipeline.train.reference import wants_reference
 from pipeline.train.schedule import Schedule
 from pipeline.train.self_critical import SelfCritical
 from pipeline.train.step import AUTOCAST, Outcome, Stepper
@@ -52,13 +51,14 @@ def prepare(
         phase.guard.restore(position.guard)
     if position.step == position.phase_step:
         assert position.best is not None
-        best = SavedCaptioner.load(checkpoints.path(position.best.step))
+        best = checkpoints.load(position.best)
         state.saved.model.load_state_dict(best.model.state_dict())
-        if wants_reference(settings) and checkpoints.ranks.first:
-            keep_reference(best.model.decoder, checkpoints.directory)
         state.optimiser.state.clear()
         if state.average is not None:
             state.average.restart()
+    elif wants_reference(settings) and checkpoints.ranks.first:
+        assert position.reference is not None
+        checkpoints.load(position.reference)  # what the end needs and is lost stops here
     return phase
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.images import Transform
+from pipeline.models.build import build
+from pipeline.models.captioner import Captioner
 from pipeline.models.saved import SavedCaptioner
+from pipeline.models.stages import StagedEncoder
 from pipeline.train.reference import without_reference
 
 
@@ -42,6 +47,20 @@ def require_same(
             "training cannot start from a captioner of another shape: the settings ask for "
             f"{'; '.join(differences)}. Set retrain.start = fresh, or the settings as they were"
         )
+
+
+def take_over(former: Captioner, architecture: dict[str, Any]) -> Captioner:
+    """A model of the `architecture` with a former one's weights; what is frozen and dropped is the new one's."""
+    with torch.random.fork_rng(devices=[]):
+        model = build(architecture)
+    model.decoder.load_state_dict(former.decoder.state_dict())
+    encoder, before = model.encoder, former.encoder
+    if isinstance(encoder, StagedEncoder) and isinstance(before, StagedEncoder):
+        # Where training starts is part of the names of its own tensors, and of no stage's.
+        encoder.stages.load_state_dict(before.stages.state_dict())
+    else:
+        encoder.load_state_dict(before.state_dict())
+    return model
 
 
 def _shape(architecture: dict[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,20 @@ finished units: what a run does to know which units are left, beside the listing
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import psutil
 from PIL import Image
 
 LIGHT = Path(__file__).parents[1] / "caption" / "light"
@@ -47,17 +51,40 @@ def run(root: Path, table: Path, engine: str, unit_size: int) -> None:
     loader = Loader(function="light_captioner:captioner")
     chosen = loader if engine == "isolated" else light_captioner.captioner()
     began = time.perf_counter()
-    report = caption(config, [root], table, chosen)
+    with ChildrensPeak() as children:
+        report = caption(config, [root], table, chosen)
     seconds = time.perf_counter() - began
-    peaks = [
-        resource.getrusage(who).ru_maxrss >> 10
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ]
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(
         f"{engine:<12}{report.discovered:>10,} pictures {report.units:>8,} units"
-        f" {seconds:8.1f} s   peak {peaks[0]:,} MB, of the captioning process {peaks[1]:,} MB",
+        f" {seconds:8.1f} s   peak {own:,} MB, of a captioning process {children.peak >> 20:,} MB",
         flush=True,
     )
+
+
+class ChildrensPeak:
+    """The largest resident size of any child, looked at twenty times a second.
+
+    RUSAGE_CHILDREN will not do: what it says of a child begins with the parent's size at the fork.
+    """
+
+    def __init__(self) -> None:
+        self.peak, self._over = 0, threading.Event()
+        self._watch = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            with contextlib.suppress(psutil.Error):
+                sizes = [child.memory_info().rss for child in psutil.Process().children()]
+                self.peak = max(self.peak, *sizes, 0)
 
 
 def finish(root: Path, table: Path) -> None:

@@ -36,8 +36,8 @@ SEARCHES: dict[str, tuple[int, dict[str, object] | None]] = {
     "beam 8, consensus of 20": (8, {"samples": 20}),
     "beam 8, consensus of 40": (8, {"samples": 40}),
     "beam 8, 60 neighbours": (8, {"samples": 0, "neighbours": 60}),
-    "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "mirrored": True}),
-    "beam 8, the same, 60 neighbours": (8, {"samples": 40, "mirrored": True, "neighbours": 60}),
+    "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "views": 2}),
+    "beam 8, the same, 60 neighbours": (8, {"samples": 40, "views": 2, "neighbours": 60}),
 }
 
 

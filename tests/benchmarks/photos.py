@@ -20,20 +20,21 @@ TWELVE_MEGAPIXELS = (4000, 3000)
 
 
 def make_pictures(
-    folder: Path, count: int, size: tuple[int, int] = COCO, distinct: int = 24
+    folder: Path, count: int, size: tuple[int, int] = COCO, distinct: int = 24, grain: float = 13
 ) -> None:
-    """JPEGs of about half a byte a pixel: 155 kB at COCO's size.
+    """JPEGs that differ in their bytes; so many of them are `distinct` as pictures.
 
-    Each file differs from the others, in its bytes; so many are distinct as pictures.
+    The `grain` is the standard deviation of their noise, of 255, and decides their size: 13 gives
+    about half a byte a pixel, 155 kB at COCO's size, as COCO's photos have.
     """
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(min(count, distinct)):
         blobs = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
         pixels = np.asarray(blobs.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
-        grain = rng.normal(0, 13, pixels.shape).astype(np.int16)
+        noise = rng.normal(0, grain, pixels.shape).astype(np.int16)
         picture = io.BytesIO()
-        Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(
+        Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(
             picture, "JPEG", quality=90
         )
         pictures.append(picture.getvalue())

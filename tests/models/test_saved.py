@@ -107,6 +107,9 @@ def test_files_that_do_not_belong_together_are_named(directory):
     assert "does not fit captioner.json" in message and "decoder.query.weight" in message
     assert "another decode recipe" in refused(recipe="0123456789abcdef")
     assert "does not describe one" in refused(tokenizer={"kind": "word"})
+    other_version = refused(generation={**good["generation"], "sideways": True})
+    assert "captioner.json has sideways = True: Extra inputs" in other_version
+    assert "\n" not in other_version and "use the version that made it" in other_version
     assert "no eos = 99" in refused(tokenizer={**good["tokenizer"], "eos": 99})
     (directory / "tokenizer.json").write_text(Tokenizer.train(["another"]).to_json())
     assert "5 words, the model 10" in refused()

@@ -103,6 +103,20 @@ def test_what_is_pruned(make_run, tmp_path, average, kept):
     assert sorted(int(path.name) for path in store.directory.iterdir()) == kept
 
 
+def test_where_the_second_phase_started_is_kept(make_run, tmp_path):
+    state, store = make_run().state, Checkpoints(tmp_path, keep=1)
+    position = Position()
+    for epoch, cider in enumerate((9.0, 7.0, 10.0, 11.0, 8.0), 1):
+        position.step, position.epoch = 10 * epoch, epoch
+        position.scores = [*position.scores, EpochScore(epoch=epoch, step=10 * epoch, cider=cider)]
+        if epoch == 2:
+            assert position.reference is None
+            position.begin_second_phase()
+        store.save(state, position)
+    assert position.reference.epoch == 1
+    assert sorted(int(path.name) for path in store.directory.iterdir()) == [10, 40, 50]
+
+
 def test_the_position_counts_epochs_without_gain():
     position = Position(epoch=4, scores=scores(1.0, 7.0, 7.0, 5.0))
     assert position.best == EpochScore(epoch=2, step=20, cider=7.0), "the earliest of equals"

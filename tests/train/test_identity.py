@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from coloured_squares import settings
 
-from pipeline.config import TrainConfig
+from pipeline.config import Config, TrainConfig, load_config
 from pipeline.records import ShardSet
-from pipeline.train.identity import MACHINERY, fingerprint
+from pipeline.train.identity import MACHINERY, _content, fingerprint
 
 SHARDS = ShardSet(manifest="m", fingerprint="f", samples={}, captions={}, bad={}, report="r")
 OTHERS = [
@@ -57,3 +57,9 @@ def test_every_setting_of_the_recipe_says_what_it_does():
     for name, field in TrainConfig.model_fields.items():
         nested = field.default_factory is not None
         assert field.description or nested or name in plain, name
+
+
+def test_a_training_from_before_there_were_levels_is_known() -> None:
+    without, with_all = Config(), load_config(None, ["train.encoder.levels=all"])
+    assert "levels" not in _content(without)["encoder"]
+    assert _content(with_all)["encoder"]["levels"] == "all"

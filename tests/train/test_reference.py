@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,10 @@ from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import load_captioner
 from pipeline.shard import shard
 from pipeline.train import train
-from pipeline.train.reference import add_reference, keep_reference, without_reference
+from pipeline.train.position import EpochScore
+from pipeline.train.reference import without_reference
+from pipeline.train.run import TrainingRun
+from pipeline.train.self_critical_step import prepare
 
 PHASES = [
     "train.epochs=4",
@@ -104,9 +108,45 @@ def test_another_training_goes_on_from_the_captioner_alone(trained, tmp_path):
     assert "reference" not in saved.architecture["decoder"]
 
 
-def test_a_reference_that_is_lost_is_an_error(trained, tmp_path):
-    saved = without_reference(SavedCaptioner.load(Path(trained[1])))
-    with pytest.raises(ModelError, match=r"reference\.safetensors.* is lost. Delete"):
-        add_reference(saved, tmp_path)
-    keep_reference(saved.model.decoder, tmp_path)
-    assert reference_of(add_reference(saved, tmp_path).model) is not None
+def test_a_mean_of_the_second_phases_epochs_has_one_too(trained, tmp_path):
+    """Whichever epoch of which phase was the best alone."""
+    config = settings(trained[0], *PHASES, CONSENSUS, "train.average={count: 3, of: last}")
+    shards = shard(config, tmp_path)
+    run = TrainingRun(config, tmp_path, shards, tmp_path / "run")
+    run.position.scores = [EpochScore(epoch=n, step=n, cider=50 - n) for n in range(1, 8)]
+    run.position.phase, run.position.phase_epoch = "self_critical", 4
+    for score in run.position.scores:
+        with torch.no_grad():
+            run.state.saved.model.decoder.embed.weight.fill_(score.epoch)
+        run.state.saved.save(run.checkpoints.path(score.step))
+    run.validation.evaluate = lambda *_: SimpleNamespace(percent=lambda: {"cider": 99.0})
+    run.train_features = run.validation_features = None
+    nothing = lambda *_: None  # noqa: E731
+    run.log = SimpleNamespace(
+        outbox=SimpleNamespace(add=nothing), commit=nothing, committed=nothing
+    )
+    model = SavedCaptioner.load(Path(run._end(None).path)).model
+    assert isinstance(model.decoder, WithReference)
+    assert model.decoder.decoder.embed.weight.mean() == 6  # of the epochs 5, 6 and 7
+    assert model.decoder.reference.embed.weight.mean() == 1  # the first phase's best
+
+
+def test_a_reference_that_is_lost_stops_a_resumed_run_at_once(trained, tmp_path):
+    config = settings(trained[0], *PHASES, CONSENSUS)
+    run = TrainingRun(config, tmp_path, shard(config, tmp_path), tmp_path / "run")
+    position = run.position
+    position.scores = [EpochScore(epoch=n, step=n, cider=n) for n in (1, 2, 3, 4, 5)]
+    position.phase, position.phase_epoch = "self_critical", 4
+    position.phase_step, position.step = 4, 5
+    captions = run.reader.captions()
+    begin = (run.state, captions, run.settings, run.directory, position, run.checkpoints)
+    with pytest.raises(ModelError, match=r"checkpoint of epoch 4 is lost.*Delete .*run and train"):
+        prepare(*begin)
+    run.state.saved.save(run.checkpoints.path(4))
+    prepare(*begin)
+    weights = run.checkpoints.path(4) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match=r"checkpoint of epoch 4 is lost.*is damaged"):
+        prepare(*begin)

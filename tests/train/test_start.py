@@ -20,9 +20,11 @@ SHARDS = ShardSet(
 )
 
 
-def config(start: Path | None, width: int = 16, dropout: float = 0.0) -> Config:
+def config(
+    start: Path | None, width: int = 16, dropout: float = 0.0, frozen: int | str = 1
+) -> Config:
     decoder = {"kind": "lstm", "width": width, "embedding": 16, "attention": 8, "dropout": dropout}
-    encoder = {"name": "resnet18", "train": 1}
+    encoder = {"name": "resnet18", "train": frozen}
     train = {
         "encoder": encoder,
         "decoder": decoder,
@@ -50,6 +52,28 @@ def test_weights_and_tokenizer_are_the_formers(former: Path) -> None:
     fresh = build_captioner(config(None), SHARDS, CAPTIONS)
     assert fresh.tokenizer.to_json() != saved.tokenizer.to_json()
     assert "started_from" not in fresh.provenance
+
+
+@pytest.mark.parametrize("asked", ["none", "all", 3])
+def test_what_is_trained_may_be_another_share(
+    former: Path, tmp_path: Path, asked: str | int
+) -> None:
+    begun = build_captioner(config(former, dropout=0.3, frozen=asked), SHARDS, CAPTIONS)
+    saved = SavedCaptioner.load(former)
+    mine, theirs = (one.model.encoder.stages.state_dict() for one in (begun, saved))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    trained = {
+        n.split(".")[0] for n, p in begun.model.encoder.named_parameters() if p.requires_grad
+    }
+    assert trained == (set() if asked == "none" else {"trained"})
+    assert len(begun.model.encoder.trained) == {"none": 0, "all": 5, 3: 3}[asked]
+    assert begun.model.decoder.drop.p == 0.3
+    begun.save(tmp_path / "again")
+    again = SavedCaptioner.load(tmp_path / "again")
+    assert all(
+        torch.equal(v, begun.model.state_dict()[n]) for n, v in again.model.state_dict().items()
+    )
 
 
 def test_where_a_training_starts_is_part_of_what_it_is(former: Path, tmp_path: Path) -> None:
