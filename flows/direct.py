@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline import storage
 from pipeline.config import Config, load_config
+from pipeline.memory import keep_freed_memory
 from pipeline.records import Checkpoint, Decision, ScoreCard, ShardSet, TableReport
 from pipeline.remote import Location
 
@@ -196,6 +197,7 @@ def table_marker(settings: Config, work: Path, table: Location) -> Marker:
 
 def prepare_torch(settings: Config) -> None:
     """Import torch, and let it use `threads` threads on the CPU if the settings say so."""
+    keep_freed_memory()
     with uninterrupted():
         import torch
     if settings.threads is not None:

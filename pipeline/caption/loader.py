@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.caption.recipe import Captioner
 from pipeline.caption.room import model_threads
+from pipeline.memory import keep_freed_memory
 
 
 class Loader(BaseModel):
@@ -114,6 +115,7 @@ def saved(
     from pipeline.predict import choose_device
     from pipeline.predict.load import load_directory
 
+    keep_freed_memory()
     chosen = choose_device(device)
     torch.set_num_threads(threads if threads is not None else model_threads())
     if str(chosen) == "cuda":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import CaptionmillError
+from pipeline.memory import keep_freed_memory
 from pipeline.promote.measure import ERROR, FOUND, Job, Measured
 
 
@@ -32,6 +33,7 @@ def work(job: Job) -> Measured:
     from pipeline.predict import load_directory
     from pipeline.shards import ShardReader
 
+    keep_freed_memory()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     reader = ShardReader(job.evaluation_set.shard_set, job.evaluation_set.split)

@@ -22,6 +22,7 @@ from pipeline import storage
 from pipeline.config import Config
 from pipeline.errors import CaptionmillError
 from pipeline.masking import masked
+from pipeline.memory import keep_freed_memory
 from pipeline.records import ShardSet
 from pipeline.train.rank import divide_output, train_as_rank
 
@@ -32,6 +33,7 @@ def main(job_file: Path) -> None:
     divide_output(logs / f"{rank}.log", rank, spoken=1)
     threading.Thread(target=_heed_the_stage, daemon=True).start()
     warnings.simplefilter("ignore")
+    keep_freed_memory()
     try:
         job = storage.read_json(job_file)
         train_as_rank(
