@@ -12,6 +12,7 @@ import platform
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.models.same_padding import SameConv2d, SameMaxPool2d
@@ -94,7 +95,7 @@ def fuse(stages: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     modules = dict(made.named_modules())
     for node in graph.nodes:
         conv = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros":
+        if not isinstance(conv, nn.Conv2d) or not _is_plain(conv):
             continue
         norm = _only_user(node, modules)
         if type(norm) is nn.BatchNorm2d and norm.running_var is not None:
@@ -109,7 +110,14 @@ def fuse(stages: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     made.recompile()
     made.delete_all_unused_submodules()
     # Whatever else has weights keeps its own, and its precision.
-    return None if [*made.parameters(), *made.buffers()] else made
+    others = [*made.parameters(), *made.buffers()]
+    return made if not others and any(isinstance(m, FusedConv) for m in made.modules()) else None
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether the operator can do it."""
+    dilated = isinstance(conv, SameConv2d) and conv.dilation != (1, 1)
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and not dilated
 
 
 def _only_user(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
@@ -135,13 +143,28 @@ class FusedConv(nn.Module):
         self.conv, self.attributes = (conv,), attributes  # in a tuple it is no part of this one
         self.weight = conv.weight.detach().to(dtype, memory_format=torch.channels_last)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        self._grown: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         (conv,) = self.conv
-        padding = conv.padding
-        x = conv.padded(x) if isinstance(conv, SameConv2d) else x
+        weight, padding = self.weight, conv.padding
+        if isinstance(conv, SameConv2d):
+            weight, padding = self._same(conv, x)
         out: Tensor = _ONEDNN(  # type: ignore[misc]
-            x, self.weight, self.bias, padding, conv.stride, conv.dilation, conv.groups,
+            x, weight, self.bias, padding, conv.stride, conv.dilation, conv.groups,
             *self.attributes,
         )  # fmt: skip
         return out
+
+    def _same(self, conv: SameConv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """A weight and what oneDNN pads on both sides, for SAME padding.
+
+        A pixel more after than before is the same on both sides of a kernel with zeros before: it
+        saves a copy of the picture.
+        """
+        (top, bottom), (left, right) = conv.margins(x)
+        zeros = (right - left, 0, bottom - top, 0)
+        if zeros not in self._grown:
+            grown = F.pad(self.weight, zeros).contiguous(memory_format=torch.channels_last)
+            self._grown[zeros] = grown
+        return self._grown[zeros], (bottom, right)

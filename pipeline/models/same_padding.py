@@ -22,14 +22,16 @@ class SameConv2d(nn.Conv2d):
     """A convolution [B, C, H, W] padded with zeros as TensorFlow does."""
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return super().forward(self.padded(x))
+        (top, bottom), (left, right) = self.margins(x)
+        return super().forward(F.pad(x, (left, right, top, bottom)))
 
-    def padded(self, x: Tensor) -> Tensor:
-        """The input with its margins, which the convolution itself does not add."""
+    def margins(self, x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Pixels before and after rows, and columns; the convolution itself adds none."""
         (kernel_y, kernel_x), (stride_y, stride_x) = self.kernel_size, self.stride
-        top, bottom = same_padding(x.shape[2], kernel_y, stride_y, self.dilation[0])
-        left, right = same_padding(x.shape[3], kernel_x, stride_x, self.dilation[1])
-        return F.pad(x, (left, right, top, bottom))
+        return (
+            same_padding(x.shape[2], kernel_y, stride_y, self.dilation[0]),
+            same_padding(x.shape[3], kernel_x, stride_x, self.dilation[1]),
+        )
 
 
 class SameMaxPool2d(nn.MaxPool2d):

@@ -20,5 +20,7 @@ if __name__ == "__main__":
             cluster.remove_node(second, allow_graceful=False)
         else:
             second = cluster.add_node(num_cpus=1, **loopback)
+            # The one that was killed counts as alive until it has missed some health checks.
+            cluster.wait_for_nodes(timeout=120)
         print("done", flush=True)
     cluster.shutdown()
