@@ -57,7 +57,9 @@ class FusedStages:
     def _fused(self, dtype: torch.dtype) -> nn.Module | None:
         """The fused stages, made anew when a tensor of the stages has changed."""
         tensors = [*self.stages.parameters(), *self.stages.buffers()]
-        of = (dtype, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors))
+        if any(tensor.is_inference() for tensor in tensors):
+            return None  # nothing counts their changes
+        of = (dtype, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
         if of != self._of:
             self._made, self._of = fuse(self.stages, dtype), of
         return self._made

@@ -102,6 +102,15 @@ def test_other_weights_are_seen() -> None:
     torch.testing.assert_close(after, other.features(pictures()), rtol=0, atol=0)
 
 
+@torch.inference_mode()
+def test_other_weights_are_seen_where_nothing_counts_changes() -> None:
+    encoder = built("mobilenet_v2", {})
+    before = encoder.features(pictures())
+    for parameter in encoder.parameters():
+        parameter.mul_(0.9)
+    assert not torch.allclose(before, encoder.features(pictures()))
+
+
 def test_the_state_of_an_encoder_is_that_of_its_stages() -> None:
     encoder = built("mobilenet_v2", {})
     names = set(encoder.state_dict())
