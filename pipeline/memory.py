@@ -12,8 +12,6 @@ import os
 
 # mallopt(3), <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_")
-"""Environment variables by which users choose for themselves."""
 
 
 def keep_freed_memory() -> None:
@@ -22,7 +20,14 @@ def keep_freed_memory() -> None:
     For processes of our own that run a model: a library does not set this for its host.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or any(name in os.environ for name in SETTINGS):
+    if mallopt is None or _is_chosen():
         return
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, -1)
+
+
+def _is_chosen() -> bool:
+    """Whether the environment says how glibc is to do it (mallopt(3), 'Tunables')."""
+    names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc." in tunables or any(name in os.environ for name in names)

@@ -51,5 +51,13 @@ def test_a_block_that_was_freed_is_used_again() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
-def test_what_a_user_chose_stays() -> None:
-    assert faults("keep", MALLOC_MMAP_MAX_="65536", MALLOC_TRIM_THRESHOLD_="131072") > 10_000
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"MALLOC_MMAP_THRESHOLD_": "131072"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"},
+    ],
+)
+def test_what_a_user_chose_stays(environment: dict[str, str]) -> None:
+    assert faults("keep", **environment) > 10_000

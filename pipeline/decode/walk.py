@@ -104,10 +104,11 @@ def _draw(scores_BNV: Tensor, uniform_BN: Tensor, sampling: Sampling) -> Tensor:
         # A token stays if what is likelier has not reached top_p; the first always does.
         chances = chances.masked_fill(reached - chances >= sampling.top_p, 0.0)
         reached = chances.cumsum(-1)
-    total = reached[..., -1:]
-    # Below the total, which rounding may reach: the token there always has a chance.
-    aim = torch.minimum(uniform_BN[..., None] * total, total.nextafter(torch.zeros_like(total)))
+    aim = uniform_BN[..., None] * reached[..., -1:]
     place = torch.searchsorted(reached, aim, right=True)
+    # Rounding may carry the aim past the last token that has a chance.
+    last = (chances > 0).long().cumsum(-1).argmax(-1, keepdim=True)
+    place = torch.minimum(place, last)
     return (place if ids is None else ids.gather(-1, place)).squeeze(-1)
 
 

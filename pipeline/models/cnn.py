@@ -36,7 +36,7 @@ class GridEncoder(StagedEncoder):
         """
         super().__init__(stages, train, freeze_batch_norm, name)
         self.channels_first = channels_first
-        self.fused = FusedStages(self.frozen)
+        self.fused = FusedStages()
         self.to(memory_format=torch.channels_last)
         try:
             with torch.inference_mode():
@@ -51,7 +51,7 @@ class GridEncoder(StagedEncoder):
 
     def features(self, images: Tensor) -> Tensor:
         """The frozen stages, on a CPU in as few passes as there are convolutions."""
-        return self.fused(images.contiguous(memory_format=torch.channels_last))
+        return self.fused(self.frozen, images.contiguous(memory_format=torch.channels_last))
 
     def tokens(self, out: Tensor) -> Tensor:
         """The grid row by row: [B, h * w, C]."""

@@ -1,6 +1,6 @@
 """An encoder's rate on the CPU as we run it, beside torchvision's own model as it comes.
 
-    python tests/benchmarks/encoder_layout.py [--encoder mobilenet_v2] [--batch 32] [--runs 7]
+    python tests/benchmarks/encoder_layout.py [--encoder mobilenet_v2] [--batch 32] [--runs 5]
 
 Four rows, each with what it adds: torchvision's; channels last; convolutions fused with what follows
 them (`models.fused`); memory that is kept (`memory.py`). Every row is a process of its own, since

@@ -31,7 +31,7 @@ server.wait()
 # For captioning processes alone: what they find as torch there is a stand-in.
 os.environ["PYTHONPATH"] = light + os.pathsep + os.environ["PYTHONPATH"]
 flows.progress.ProgressArtifact.__init__.__defaults__ = (0.1,)
-direct.captioner_loader = lambda *_: Loader(function="light_captioner:captioner", arguments={"seconds": 0.15})
+direct.captioner_loader = lambda *_: Loader(function="light_captioner:captioner", arguments={"seconds": 0.6})
 told = []
 update = flows.progress.update_progress_artifact
 def noted(artifact, percent, description=None):

@@ -23,7 +23,7 @@ SMALL = [
     "demo.archive_images=20",
     "demo.image_size=64",
     "train.transform.size=48",
-    "train.epochs=7",
+    "train.epochs=10",
     "device=cpu",
 ]
 FRIGHTENING = re.compile(
