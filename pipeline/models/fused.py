@@ -54,7 +54,8 @@ class FusedStages:
     def __call__(self, stages: nn.Sequential, images: Tensor) -> Tensor:
         """What stages give for normalised pictures [B, 3, H, W], in the precision that holds.
 
-        A change of weights is seen as torch counts it: not one through `.data` or NumPy.
+        A change of weights is seen as torch counts it: not one through `.data` or NumPy. Pictures
+        are finite: oneDNN's activations make numbers of what is none.
         """
         automatic = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if automatic else images.dtype
@@ -96,8 +97,8 @@ def fuse(stages: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     """Stages in evaluation mode as a network that calculates in `dtype`.
 
     None where convolutions and their norms are not all that has weights: whatever else has some keeps
-    its own, and its precision. None where a weight is infinite or no number, too: oneDNN's activations
-    would make numbers of what comes of it, and nobody would know.
+    its own, and its precision. None where a weight is infinite or no number, too, which is to show in what
+    comes of it.
     """
     made = _copied(stages, dtype)
     convs = [part for part in made.modules() if isinstance(part, FusedConv)]
