@@ -9,7 +9,6 @@ has at hand. This is what torch.compile makes of them too, without a compiler an
 from __future__ import annotations
 
 import copy
-import platform
 from typing import Any
 
 import torch
@@ -17,17 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pipeline.models import onednn
 from pipeline.models.same_padding import SameConv2d
 
-# The operator that torch.compile emits for a frozen convolution on an x86 CPU.
-_ONEDNN = (
-    getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    if platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()
-    else None
-)
-_DTYPES = {torch.float32}
-if _ONEDNN is not None and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    _DTYPES.add(torch.bfloat16)
+_ONEDNN, _DTYPES = onednn.operator("_convolution_pointwise"), onednn.dtypes()
 
 Attributes = tuple[str, list[float], str]
 """An activation as the operator names it."""
@@ -207,7 +199,7 @@ class FusedConv(nn.Module):
         weight, padding = self.weight, self.padding
         if self.margins is not None:
             weight, padding = self._same(*self.margins(x))
-        out: Tensor = _ONEDNN(  # type: ignore[misc]
+        out: Tensor = _ONEDNN(
             x, weight, self.bias, padding, self.stride, self.dilation, self.groups, *self.attributes
         )
         return out

@@ -6,7 +6,6 @@ what oneDNN, which torch also brings, does. `tests/benchmarks/search_speed.py` p
 
 from __future__ import annotations
 
-import platform
 from typing import Any, Literal
 
 import torch
@@ -14,19 +13,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pipeline.models import onednn
 from pipeline.models.attention import attend
 
 Activation = Literal["none", "gelu", "gelu_tanh"]
 
-# The operator that torch.compile emits for a linear layer on an x86 CPU; it brings no derivative.
-_ONEDNN = (
-    getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()
-    else None
-)
-_DTYPES = {torch.float32}
-if _ONEDNN is not None and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    _DTYPES.add(torch.bfloat16)
+_ONEDNN, _DTYPES = onednn.operator("_linear_pointwise"), onednn.dtypes()
 _FUSED = {
     "none": ("none", ""),
     "gelu": ("gelu", "none"),
@@ -36,7 +28,7 @@ _FUSED = {
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
     name, algorithm = _FUSED[activation]
-    out: Tensor = _ONEDNN(x, _packed(weight), bias, name, [], algorithm)  # type: ignore[misc]
+    out: Tensor = _ONEDNN(x, _packed(weight), bias, name, [], algorithm)
     return out
 
 

@@ -13,9 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.models import onednn
 from pipeline.models.encoders import build_encoder
 from pipeline.models.fused import FusedConv, fuse
 from pipeline.models.stages import StagedEncoder
+
+pytestmark = pytest.mark.skipif(
+    onednn.operator("_convolution_pointwise") is None, reason="oneDNN's operators are for x86 CPUs"
+)
 
 FUSED: list[tuple[str, dict[str, Any]]] = [
     ("mobilenet_v2", {}),
