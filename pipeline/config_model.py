@@ -251,21 +251,28 @@ class ConsensusConfig(Strict):
         description="Captions of mirrored views that have one of these words, in any case, count "
         "for nothing: there it says the opposite.",
     )
-    neighbours: int = Field(
+    photos: int = Field(
         0,
         ge=0,
-        le=1000,
-        description="The found ones are also compared with the captions of so many training photos"
-        " that look most alike to the model; they become part of it.",
+        le=16_384,
+        description="The found ones are also compared with what people said of the training photos,"
+        " at most so many, each as much as it tells about this picture; they become part of the"
+        " model, with a square of numbers of that side.",
     )
-    neighbours_weight: float = Field(
-        1.0, ge=0, le=100, description="Weight of those beside the random captions."
+    photos_weight: float = Field(
+        4.0, ge=0, le=100, description="Weight of those beside the random captions."
+    )
+    photos_ridge: float = Field(
+        0.3,
+        ge=0.01,
+        le=1000,
+        description="The larger, the less a single photo tells: the ridge of the regression.",
     )
 
     @model_validator(mode="after")
     def _something_to_compare_with(self) -> Self:
-        if not self.samples + self.neighbours:
-            raise ValueError("samples = 0 and neighbours = 0 leave nothing to agree with")
+        if not self.samples + self.photos:
+            raise ValueError("samples = 0 and photos = 0 leave nothing to agree with")
         return self
 
 

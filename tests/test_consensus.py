@@ -20,10 +20,10 @@ from pipeline.decode import Hypothesis
 from pipeline.errors import ModelError
 from pipeline.images import normalise
 from pipeline.metrics import References
-from pipeline.models.captioner import Memory
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import Neighbours, load_captioner
+from pipeline.predict import Photos, load_captioner
 from pipeline.predict.consensus import Consensus
+from pipeline.predict.photos import embed
 from pipeline.predict.views import all_views
 from pipeline.text import Tokenizer
 
@@ -43,7 +43,7 @@ def saved(tmp_path_factory, save_captioner):
     def save(
         consensus: ConsensusConfig | None,
         frequencies: bytes | None = content,
-        neighbours: bytes | None = None,
+        photos: bytes | None = None,
     ):
         directory = tmp_path_factory.mktemp("c") / "model"
         directory.mkdir()
@@ -51,7 +51,7 @@ def saved(tmp_path_factory, save_captioner):
             plain,
             generation=GenerationConfig(beam=4, max_len=7, consensus=consensus),
             document_frequencies=frequencies,
-            neighbours=neighbours,
+            photos=photos,
         ).save(directory)
         return load_captioner(directory, device="cpu")
 
@@ -80,7 +80,7 @@ def test_the_caption_that_agrees_with_the_drawn_ones_comes_first():
 
     def first(likelihood: float) -> str:
         consensus = Consensus(ConsensusConfig(likelihood=likelihood), tokenizer, frequencies)
-        return tokenizer.decode(consensus._sorted(found, drawn, [])[0].tokens)
+        return tokenizer.decode(consensus._sorted(found, drawn)[0].tokens)
 
     assert first(0.0) == "a red square"
     assert first(100.0) == "a hot dog"
@@ -168,42 +168,40 @@ def test_no_pictures_have_no_captions(saved):
         assert saved(consensus).caption_pixels(pictures(0)) == []
 
 
-def test_captions_of_photos_that_look_alike_decide(saved):
-    """The likeliest caption is that of the photo which is nearest, whichever photo that is."""
+@pytest.mark.parametrize("views", [1, 2])
+def test_what_people_said_of_photos_that_look_alike_decides(saved, views):
+    """Of two photos of which different things are said, each gets what is said of it."""
     plain, pixels = saved(None), pictures(2)
     found = [caption.candidates for caption in plain.caption_pixels(pixels, candidates=4)]
     wanted = [candidates[-1][0] for candidates in found]
-    photos = Neighbours.of(plain.model, [plain.features(pixels)], [[text] for text in wanted])
-    settings = ConsensusConfig(samples=0, neighbours=1, likelihood=0)
-    captioner = saved(settings, neighbours=photos.to_bytes())
-    assert [caption.text for caption in captioner.caption_pixels(pixels)] == wanted
-    turned = Neighbours.of(plain.model, [plain.features(pixels)], [[text] for text in wanted[::-1]])
-    other = saved(settings, neighbours=turned.to_bytes())
-    assert [c.text for c in other.caption_pixels(pixels)] != wanted
+    settings = ConsensusConfig(samples=0, photos=2, photos_ridge=0.01, likelihood=0, views=views)
+    listening = saved(settings, photos=Photos.fit(torch.eye(2), [["a"], ["a"]], 1.0).to_bytes())
+    mean = listening.encode(pixels).mean_BC
+    own = embed(mean.unflatten(0, (views, -1)))
+
+    def captions(said: list[str]):
+        photos = Photos.fit(own, [[text] for text in said], settings.photos_ridge)
+        captioner = saved(settings, photos=photos.to_bytes())
+        return captioner, [c.text for c in captioner.caption_pixels(pixels)]
+
+    captioner, said = captions(wanted)
+    assert said == wanted
+    other, said = captions(wanted[::-1])
+    assert said != wanted
     assert other.fingerprint != captioner.fingerprint
 
 
-def test_neighbours_are_the_nearest_ones_first_and_survive_a_file():
-    east, north, west = (torch.tensor([[x, y]]) for x, y in ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0)))
-    photos = Neighbours(torch.cat([east, north, west]), [["e", "E"], ["n"], ["w"]])
-    again = Neighbours.from_bytes(photos.to_bytes())
-    memory = Memory(torch.tensor([[[3.0, 0.0], [1.0, 1.0]], [[-2.0, 0.1], [-2.0, 0.1]]]))
-    for one in (photos, again):
-        assert one.nearest(memory, 2) == [["e", "E", "n"], ["w", "n"]]
-        assert one.nearest(memory, 9)[0] == ["e", "E", "n", "w"]
-
-
-def test_neighbours_that_are_missing_or_damaged_are_an_error(saved):
-    with pytest.raises(ModelError, match="consensus with 5 neighbours, and was trained without"):
-        saved(ConsensusConfig(neighbours=5))
-    photos = Neighbours(torch.eye(16), [["a hot dog"]] * 16).to_bytes()
-    captioner = saved(ConsensusConfig(neighbours=5), neighbours=photos)
-    file = Path(captioner.ref) / "neighbours.parquet"
+def test_photos_that_are_missing_or_damaged_are_an_error(saved):
+    with pytest.raises(ModelError, match="consensus with 5 training photos, and was trained with"):
+        saved(ConsensusConfig(photos=5))
+    photos = Photos.fit(torch.eye(16), [["a hot dog"]] * 16, 1.0).to_bytes()
+    captioner = saved(ConsensusConfig(photos=5), photos=photos)
+    file = Path(captioner.ref) / "photos.parquet"
     file.write_bytes(photos[:-1] + b"?")
-    with pytest.raises(ModelError, match=r"neighbours\.parquet is missing or damaged"):
+    with pytest.raises(ModelError, match=r"photos\.parquet is missing or damaged"):
         load_captioner(captioner.ref)
     file.unlink()
-    with pytest.raises(ModelError, match=r"neighbours\.parquet is missing or damaged"):
+    with pytest.raises(ModelError, match=r"photos\.parquet is missing or damaged"):
         load_captioner(captioner.ref)
 
 

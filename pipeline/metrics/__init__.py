@@ -20,12 +20,14 @@ from pipeline.metrics.references import References, with_end
 from pipeline.metrics.reward import cider_reward
 from pipeline.metrics.rouge import RougeCaptions, rouge_l
 from pipeline.metrics.signature import signature
+from pipeline.metrics.weighed import WeighedReferences
 
 __all__ = [
     "METRICS",
     "DocumentFrequencies",
     "References",
     "Scores",
+    "WeighedReferences",
     "cider_reward",
     "score_captions",
 ]

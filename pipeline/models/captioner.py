@@ -41,10 +41,16 @@ class Memory(NamedTuple):
     """What the decoder attends to, once a picture however many captions share it."""
 
     tokens_BSD: Tensor
+    mean_BC: Tensor | None = None
+    """The encoder's tokens in the mean, as no decoder has seen them: what the pictures look like."""
 
     def select(self, pictures: Tensor) -> Memory:
         """The memory of some of the pictures, [K] of indices."""
-        return Memory(self.tokens_BSD.index_select(0, pictures))
+        mean = self.mean_BC
+        return Memory(
+            self.tokens_BSD.index_select(0, pictures),
+            mean.index_select(0, pictures) if mean is not None else None,
+        )
 
 
 class Teaching(NamedTuple):
@@ -131,7 +137,10 @@ class Captioner(nn.Module):
 
     def memory(self, features: Tensor) -> Memory:
         """Features as what the decoder attends to."""
-        return self.decoder.remember(self.encoder.memory(features))
+        tokens = self.encoder.memory(features)
+        return self.decoder.remember(tokens)._replace(
+            mean_BC=tokens.detach().mean(1, dtype=torch.float32)
+        )
 
     def teach(
         self, memory: Memory, captions_BCT: Tensor, at_BCT: Tensor, attention: bool = False

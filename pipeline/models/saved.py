@@ -5,7 +5,7 @@
     captioner.json              architecture, special tokens, transform, generation settings,
                                 provenance
     document_frequencies.parquet   of the training captions, for CIDEr
-    neighbours.parquet          training photos, where captions are compared with theirs
+    photos.parquet              training photos, where captions are compared with theirs
 
 No pickle. The fingerprint covers what decides a caption: tensors, tokenizer and settings.
 """
@@ -50,8 +50,8 @@ class SavedCaptioner:
     """Where it came from: training set, settings, epoch."""
     document_frequencies: bytes | None = None
     """A file of `metrics.DocumentFrequencies`."""
-    neighbours: bytes | None = None
-    """A file of `predict.Neighbours`."""
+    photos: bytes | None = None
+    """A file of `predict.Photos`."""
 
     def description(self) -> dict[str, Any]:
         """The content of captioner.json without the digests."""
@@ -64,8 +64,8 @@ class SavedCaptioner:
             "generation": self.generation.model_dump(mode="json"),
             "provenance": self.provenance,
             **(
-                {"neighbours_sha256": hashlib.sha256(self.neighbours).hexdigest()}
-                if self.neighbours is not None
+                {"photos_sha256": hashlib.sha256(self.photos).hexdigest()}
+                if self.photos is not None
                 else {}
             ),
         }
@@ -79,8 +79,8 @@ class SavedCaptioner:
         storage.commit(directory / "tokenizer.json", self.tokenizer.to_json())
         if self.document_frequencies is not None:
             storage.commit(directory / "document_frequencies.parquet", self.document_frequencies)
-        if self.neighbours is not None:
-            storage.commit(directory / "neighbours.parquet", self.neighbours)
+        if self.photos is not None:
+            storage.commit(directory / "photos.parquet", self.photos)
         digest = hashlib.sha256(weights).hexdigest()
         storage.commit_json(
             directory / "captioner.json", {**self.description(), "weights_sha256": digest}
@@ -154,12 +154,12 @@ class SavedCaptioner:
             description["architecture"],
             description["provenance"],
             frequencies.read_bytes() if frequencies.is_file() else None,
-            _neighbours(directory, description),
+            _photos(directory, description),
         )
 
 
-def _neighbours(directory: Path, description: dict[str, Any]) -> bytes | None:
-    digest, path = description.get("neighbours_sha256"), directory / "neighbours.parquet"
+def _photos(directory: Path, description: dict[str, Any]) -> bytes | None:
+    digest, path = description.get("photos_sha256"), directory / "photos.parquet"
     if digest is None:
         return None
     content = path.read_bytes() if path.is_file() else b""
@@ -209,8 +209,8 @@ def model_fingerprint(directory: Path) -> str:
     """
     description = read_description(directory)
     parts = {name: description[name] for name in DECISIVE}
-    if "neighbours_sha256" in description:
-        parts["neighbours"] = description["neighbours_sha256"]
+    if "photos_sha256" in description:
+        parts["photos"] = description["photos_sha256"]
     frequencies = directory / "document_frequencies.parquet"
     if "consensus" in description["generation"] and frequencies.is_file():
         parts["document_frequencies"] = storage.sha256_file(frequencies)

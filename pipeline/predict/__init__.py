@@ -10,12 +10,12 @@ from __future__ import annotations
 from pipeline.predict.device import choose_device, choose_dtype
 from pipeline.predict.limits import search_limits
 from pipeline.predict.load import load_captioner, load_directory
-from pipeline.predict.neighbours import Neighbours
+from pipeline.predict.photos import Photos
 from pipeline.predict.predictor import Predictor
 from pipeline.tracking.refs import parse_ref
 
 __all__ = [
-    "Neighbours",
+    "Photos",
     "Predictor",
     "choose_device",
     "choose_dtype",

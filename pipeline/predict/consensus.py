@@ -3,7 +3,8 @@
 Beam search gives the likeliest captions, and likelihood is no measure of captions. This is minimum
 Bayes risk decoding (Kumar and Byrne 2004) with CIDEr-D for its gain: random captions of the same
 picture stand in for the references that nobody wrote, and each caption found by beams is scored
-against them; and against the captions of training photos that look alike (`neighbours.py`).
+against them; and against the captions of training photos, as much as each tells about this picture
+(`photos.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import numpy as np
 
 from pipeline.config_model import ConsensusConfig
 from pipeline.decode import Hypothesis, Limits, Sampling, beam_search, sample_search
-from pipeline.metrics import DocumentFrequencies, References, cider_reward
+from pipeline.metrics import DocumentFrequencies, References, WeighedReferences, cider_reward
 from pipeline.metrics.ngrams import Floats
 from pipeline.models.captioner import Captioner, Memory
 from pipeline.models.reference import reference_memory
-from pipeline.predict.neighbours import Neighbours
+from pipeline.predict.photos import Photos, embed
 from pipeline.predict.views import VIEWS
 from pipeline.sides import Sides
 from pipeline.text import Tokenizer
+
+ORDERS = (1.0, 1.0, 0.5, 0.25)
+"""What n-grams of 1 to 4 words count where photos tell: of the longer ones they are less sure
+(tests/benchmarks/photos.py)."""
 
 
 class Consensus:
@@ -32,7 +37,7 @@ class Consensus:
         settings: ConsensusConfig,
         tokenizer: Tokenizer,
         frequencies: DocumentFrequencies,
-        neighbours: Neighbours | None = None,
+        photos: Photos | None = None,
         reference: Captioner | None = None,
     ) -> None:
         """A consensus among captions that weigh words as `frequencies` do.
@@ -40,7 +45,11 @@ class Consensus:
         With a `reference` captions are drawn from that, of its part of the memory.
         """
         self.settings, self.tokenizer, self.frequencies = settings, tokenizer, frequencies
-        self.neighbours, self.reference = neighbours, reference
+        self.photos, self.reference = photos, reference
+        self.of_photos = (
+            WeighedReferences(References(photos.captions), frequencies) if photos else None
+        )
+        """What people said of the training photos."""
         self.views, self.sides = settings.views, Sides(settings.flip_words)
 
     def search(
@@ -54,12 +63,11 @@ class Consensus:
             limits: what a caption may be.
             beam: beams a view.
         """
-        pictures = len(memory.tokens_BSD) // self.views
         # Copies: a search on a GPU keeps and overwrites what it was given (decode.capture).
         drawn = self._draw(model, Memory(memory.tokens_BSD.clone()), limits)
-        said = self._neighbours(Memory(memory.tokens_BSD[:pictures].clone()))
+        told = self._weights(memory)
         found = self._of_pictures(beam_search(model, memory, limits, beam=beam, candidates=beam))
-        return [self._sorted(*each) for each in zip(found, drawn, said, strict=True)]
+        return [self._sorted(*each) for each in zip(found, drawn, told, strict=True)]
 
     def _draw(self, model: Captioner, memory: Memory, limits: Limits) -> list[list[str]]:
         pictures = len(memory.tokens_BSD) // self.views
@@ -78,10 +86,12 @@ class Consensus:
         )
         return [[text for _, text in each] for each in self._of_pictures(drawn)]
 
-    def _neighbours(self, memory: Memory) -> list[list[str]]:
-        if self.neighbours is None:
-            return [[] for _ in range(len(memory.tokens_BSD))]
-        return self.neighbours.nearest(memory, self.settings.neighbours)
+    def _weights(self, memory: Memory) -> Sequence[Floats | None]:
+        """Of the training photos, for each picture."""
+        if self.photos is None:
+            return [None] * (len(memory.tokens_BSD) // self.views)
+        assert memory.mean_BC is not None
+        return list(self.photos.weights(embed(memory.mean_BC.unflatten(0, (self.views, -1)))))
 
     def _of_pictures(self, views: list[list[Hypothesis]]) -> list[list[tuple[Hypothesis, str]]]:
         """Each picture's captions, of all its views, as texts too; none that a mirror turned false."""
@@ -98,18 +108,16 @@ class Consensus:
         return out
 
     def _sorted(
-        self, found: list[tuple[Hypothesis, str]], drawn: list[str], said: list[str]
+        self, found: list[tuple[Hypothesis, str]], drawn: list[str], told: Floats | None = None
     ) -> list[Hypothesis]:
         likeliest = {
             one.tokens: (one, text) for one, text in sorted(found, key=lambda f: f[0].score)
         }
         captions, texts = zip(*likeliest.values(), strict=True)
         gains = self.settings.likelihood * np.array([one.score for one in captions])
-        for weight, others in ((1.0, drawn), (self.settings.neighbours_weight, said)):
-            if others:
-                gains = gains + weight * self._gains(texts, others)
+        if drawn:
+            gains += cider_reward(References([drawn]), [0] * len(texts), texts, self.frequencies)
+        if told is not None:
+            assert self.of_photos is not None
+            gains += self.settings.photos_weight * self.of_photos.cider_d(texts, told, ORDERS)
         return [captions[place] for place in np.argsort(-gains, kind="stable")]
-
-    def _gains(self, texts: Sequence[str], others: list[str]) -> Floats:
-        references = References([others])
-        return cider_reward(references, [0] * len(texts), texts, self.frequencies)

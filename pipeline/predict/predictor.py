@@ -21,7 +21,7 @@ from pipeline.models.reference import reference_of
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict.consensus import Consensus
 from pipeline.predict.limits import search_limits
-from pipeline.predict.neighbours import Neighbours
+from pipeline.predict.photos import Photos
 from pipeline.predict.views import all_views
 
 Image = str | os.PathLike[str] | bytes | Tensor
@@ -241,17 +241,17 @@ def _consensus(saved: SavedCaptioner, ref: str) -> Consensus | None:
             " frequencies, and has none; train it with captionmill, or take consensus out of its"
             " generation settings"
         )
-    settings, neighbours = saved.generation.consensus, None
-    if settings.neighbours:
-        if saved.neighbours is None:
+    settings, photos = saved.generation.consensus, None
+    if settings.photos:
+        if saved.photos is None:
             raise ModelError(
-                f"{ref} asks for a consensus with {settings.neighbours} neighbours, and was trained"
-                " without: train it with generation.consensus.neighbours, or set that to 0"
+                f"{ref} asks for a consensus with {settings.photos:,} training photos, and was"
+                " trained without: train it with generation.consensus.photos, or set that to 0"
             )
-        neighbours = Neighbours.from_bytes(saved.neighbours)
+        photos = Photos.from_bytes(saved.photos)
     try:
         frequencies = DocumentFrequencies.from_bytes(saved.document_frequencies)
     except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among them
         raise ModelError(f"{ref}: document_frequencies.parquet is damaged: {error}") from None
     reference = reference_of(saved.model)
-    return Consensus(settings, saved.tokenizer, frequencies, neighbours, reference)
+    return Consensus(settings, saved.tokenizer, frequencies, photos, reference)

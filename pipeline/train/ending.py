@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pipeline import storage
 from pipeline.evaluate import Features, load_pixels
 from pipeline.images import normalise
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import Neighbours
+from pipeline.predict.photos import Photos, embed
+from pipeline.predict.views import all_views
 from pipeline.progress import Progress, say
 from pipeline.records import Checkpoint
 from pipeline.shards import ShardReader
@@ -23,7 +22,7 @@ from pipeline.train.position import Position
 from pipeline.train.validation import Validation
 
 BATCH = 64
-"""Training photos that are looked at together for `neighbours`."""
+"""Training photos that are looked at together for `Photos`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ def choose_model(
     return Chosen(mean, best.epoch, best.step, scores["cider"], epochs[-1])
 
 
-def add_neighbours(
+@torch.inference_mode()
+def add_photos(
     saved: SavedCaptioner, reader: ShardReader, features: Features | None, device: torch.device
 ) -> None:
     """Give a model the training photos that its consensus asks for, if it does.
@@ -85,22 +85,27 @@ def add_neighbours(
         DataError: a picture of the shards cannot be decoded.
     """
     consensus = saved.generation.consensus
-    if consensus is None or not consensus.neighbours:
+    if consensus is None or not consensus.photos:
         return
-    count, model = len(reader), saved.model.to(device).eval()
-    line = Progress("neighbours", count)
-
-    def batches() -> Iterator[Tensor]:
-        for start in range(0, count, BATCH):
-            stop = min(start + BATCH, count)
-            if features is not None:
-                yield features(start, stop)
-            else:
-                pixels = load_pixels(saved.transform, reader, range(start, stop))
-                yield model.features(normalise(pixels.to(device), saved.transform))
-            line.add(stop - start)
-
-    saved.neighbours = Neighbours.of(model, batches(), reader.captions()).to_bytes()
+    model, count = saved.model.to(device).eval(), min(consensus.photos, len(reader))
+    # Evenly spaced: the shards' order may follow where the photos come from.
+    chosen = [place * len(reader) // count for place in range(count)]
+    line, embeddings = Progress("photos", count), []
+    for start in range(0, count, BATCH):
+        rows = chosen[start : start + BATCH]
+        if features is not None and consensus.views == 1:
+            seen = torch.cat([features(row, row + 1) for row in rows])
+        else:
+            pixels = normalise(load_pixels(saved.transform, reader, rows), saved.transform)
+            seen = model.features(all_views(pixels.to(device), consensus.views))
+        mean_BC = model.memory(seen.to(device)).mean_BC
+        assert mean_BC is not None
+        embeddings.append(embed(mean_BC.unflatten(0, (consensus.views, -1))).cpu())
+        line.add(len(rows))
+    captions = reader.captions()
+    saved.photos = Photos.fit(
+        torch.cat(embeddings), [captions[row] for row in chosen], consensus.photos_ridge
+    ).to_bytes()
     line.close()
     model.to("cpu")
 

@@ -24,7 +24,7 @@ from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.checks import require_precision, require_settings
 from pipeline.train.deterministic import deterministic
 from pipeline.train.distributed import Ranks
-from pipeline.train.ending import add_neighbours, choose_model, keep_model
+from pipeline.train.ending import add_photos, choose_model, keep_model
 from pipeline.train.features import FeatureCache, encoder_fingerprint
 from pipeline.train.identity import fingerprint
 from pipeline.train.loader import Batch, Loader
@@ -291,7 +291,7 @@ class TrainingRun:
             assert self.position.reference is not None
             before = self.checkpoints.load(self.position.reference).model
             chosen = replace(chosen, saved=add_reference(chosen.saved, before))
-        add_neighbours(chosen.saved, self.reader, self.train_features, self.device)
+        add_photos(chosen.saved, self.reader, self.train_features, self.device)
         record = keep_model(
             chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id
         )

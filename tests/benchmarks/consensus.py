@@ -3,7 +3,7 @@
     python tests/benchmarks/consensus.py MODEL -c configs/flickr8k.yaml --work WORK [--split val]
 
 MODEL is a captioner's directory with document frequencies; its weights are not touched, and its
-neighbours are those of the split `train`. Captions the split once for each search (`--search`
+photos those of the split `train`. Captions the split once for each search (`--search`
 chooses; 'its own' is what the model's settings say) and prints a Markdown table: scores x100, mean
 words, seconds of CPU a picture beside those of the first, pictures decoded and encoded in all of
 them. With --reference it is the first phase's captioner that captions, as a model that learned by
@@ -15,29 +15,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from pipeline.config import load_config
 from pipeline.config_model import ConsensusConfig, GenerationConfig
-from pipeline.evaluate import evaluate_captioner, load_pixels
-from pipeline.images import normalise
+from pipeline.evaluate import evaluate_captioner
 from pipeline.models.reference import reference_of
 from pipeline.models.saved import SavedCaptioner
-from pipeline.predict import Neighbours, Predictor
+from pipeline.predict import Predictor
 from pipeline.shard import find_shard_set
 from pipeline.shards import ShardReader
+from pipeline.train.ending import add_photos
 
 SEARCHES: dict[str, tuple[int, dict[str, object] | None]] = {
     "beam 3": (3, None),
     "beam 8": (8, None),
     "beam 8, consensus of 20": (8, {"samples": 20}),
     "beam 8, consensus of 40": (8, {"samples": 40}),
-    "beam 8, 60 neighbours": (8, {"samples": 0, "neighbours": 60}),
+    "beam 8, photos": (8, {"samples": 0, "photos": 8192}),
     "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "views": 2}),
-    "beam 8, the same, 60 neighbours": (8, {"samples": 40, "views": 2, "neighbours": 60}),
+    "beam 8, the same, photos": (8, {"samples": 40, "views": 2, "photos": 8192}),
 }
 
 
@@ -51,18 +50,6 @@ def generation_of(name: str, saved: SavedCaptioner) -> GenerationConfig:
     beam, consensus = SEARCHES[name]
     settings = None if consensus is None else ConsensusConfig.model_validate(consensus)
     return saved.generation.model_copy(update={"beam": beam, "consensus": settings})
-
-
-def neighbours(saved: SavedCaptioner, reader: ShardReader) -> Neighbours:
-    """The training photos as `train` keeps them."""
-
-    def features() -> Iterator[torch.Tensor]:
-        for start in range(0, len(reader), 64):
-            rows = range(start, min(start + 64, len(reader)))
-            pixels = load_pixels(saved.transform, reader, rows)
-            yield saved.model.features(normalise(pixels, saved.transform))
-
-    return Neighbours.of(saved.model, features(), reader.captions())
 
 
 def main() -> None:
@@ -83,15 +70,16 @@ def main() -> None:
         reference = reference_of(saved.model)
         assert reference is not None, f"{given.model} keeps no reference"
         saved.model = reference
-    saved.neighbours = neighbours(saved, ShardReader(shard_set, "train")).to_bytes()
+    train = ShardReader(shard_set, "train")
     print(f"{len(reader):,} pictures, {torch.get_num_threads()} threads, {given.dtype}\n")
     print("| search | BLEU-1 | BLEU-4 | ROUGE-L | CIDEr-D | words | time |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     first = 0.0
     for name in given.search or SEARCHES:
-        generation = generation_of(name, saved)
+        searching = dataclasses.replace(saved, generation=generation_of(name, saved))
+        add_photos(searching, train, None, torch.device("cpu"))
         predictor = Predictor(
-            dataclasses.replace(saved, generation=generation),
+            searching,
             device=torch.device("cpu"),
             ref=str(given.model),
             name="",

@@ -45,7 +45,7 @@ TRAININGS = {
     "two phases, LSTM, averages, a reference": (
         "train.epochs=2",
         "train.ema=0.9",
-        "train.generation={max_len: 8, consensus: {samples: 3, neighbours: 2, views: 2}}",
+        "train.generation={max_len: 8, consensus: {samples: 3, photos: 20, views: 2}}",
         "train.self_critical={epochs: 3, samples: 3, warmup_steps: 2, learning_rate: 0.001, "
         "batch_size: 8, dropout: true, guard: {window: 50, min_ended: 0, max_repeats: 1, "
         "min_length: 0, max_length: 9, min_vocabulary: 0}}",

@@ -86,7 +86,7 @@ def test_random_captions_for_their_own_sake_are_the_decoders(trained):
     "changed",
     [
         ["train.generation={max_len: 8}"],
-        ["train.generation={max_len: 8, consensus: {samples: 0, neighbours: 2}}"],
+        ["train.generation={max_len: 8, consensus: {samples: 0, photos: 2}}"],
         [CONSENSUS, "train.encoder.train=1"],
     ],
     ids=["no consensus", "nothing drawn", "an encoder that is trained too"],

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, DataError, ModelError, WeightsError
-from pipeline.predict import Neighbours, load_captioner
+from pipeline.predict import Photos, load_captioner
+from pipeline.predict.photos import embed
 from pipeline.shard import shard
 from pipeline.text import Tokenizer
 from pipeline.train import find_checkpoint, train
@@ -67,17 +68,19 @@ def test_other_architectures_learn_with_the_same_command(data, tmp_path, archite
 
 @pytest.mark.parametrize("cached", ["true", "false"])
 def test_training_photos_are_kept_where_captions_are_compared_with_theirs(data, tmp_path, cached):
-    consensus = "train.generation.consensus={samples: 4, neighbours: 3}"
+    consensus = "train.generation.consensus={samples: 4, photos: 20}"
     config = settings(data, "train.epochs=6", f"train.cache_features={cached}", consensus)
     record = train(config, tmp_path, shard(config, tmp_path))
     captioner = load_captioner(record.path, device="cpu")
     pixels = torch.stack([captioner.pixels(data / f"{number}.png") for number in range(3)])
-    photos = Neighbours.from_bytes(captioner.saved.neighbours)
-    assert len(photos.captions) == 30
-    # Validation photos of the same three colours: their neighbours are of their colour.
-    said = photos.nearest(captioner.encode(pixels), 3)
-    for texts, colour in zip(said, ("red", "green", "blue"), strict=True):
-        assert all(colour in text for text in texts)
+    photos = Photos.from_bytes(captioner.saved.photos)
+    assert len(photos.captions) == 20  # of 30
+    # Validation photos of the same three colours: those of their colour tell most about them.
+    weights = photos.weights(embed(captioner.encode(pixels).mean_BC[None]))
+    for row, colour in zip(weights, ("red", "green", "blue"), strict=True):
+        own = [colour in texts[0] for texts in photos.captions]
+        assert row[own].sum() > 0.8
+        assert abs(row[[not one for one in own]]).sum() < 0.2
 
 
 def test_a_tokenizer_from_a_file(data, tmp_path):
