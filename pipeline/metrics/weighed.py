@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.metrics import ptb
 from pipeline.metrics.frequencies import DocumentFrequencies
 from pipeline.metrics.ngrams import (
     ORDER,
-    Captions,
     Floats,
     Ints,
     Occurrences,
@@ -37,8 +37,10 @@ class _Postings(NamedTuple):
     """Each n-gram's first occurrence [n-grams + 1]."""
     captions: Ints
     """Its reference [E]."""
-    counts: Floats
+    counts: Ints
     """How often it occurs there [E]."""
+    shares: Floats
+    """The same, over the length of the reference's weighted vector [E]."""
 
 
 class WeighedReferences:
@@ -53,9 +55,11 @@ class WeighedReferences:
         if references.end_token or frequencies.end_token:
             raise ValueError("weighed scores count no end token; take references without")
         self.references, self.frequencies = references, frequencies
-        self._norms = references.norms(frequencies)
+        bigrams = np.maximum(references.lengths - 1, 0)
+        self._lengths, self._kinds = np.unique(bigrams, return_inverse=True)
+        norms = references.norms(frequencies)
         self._postings = [
-            _postings(references, counts, references.table.size(n))
+            _postings(references, counts, references.table.size(n), norms[:, n - 1])
             for n, counts in enumerate(references.counts, 1)
         ]
 
@@ -80,8 +84,10 @@ class WeighedReferences:
         # As in `reward.cider_reward`: what stands behind a caption must not change its tokens.
         lines = ptb.tokenize([line for caption in hypotheses for line in (caption, "a")])[::2]
         captions = read_captions(lines)
-        lengths, kind = np.unique(np.maximum(captions.lengths - 1, 0), return_inverse=True)
-        shares_LC = self._shares(weights, lengths)
+        lengths, kinds = np.unique(np.maximum(captions.lengths - 1, 0), return_inverse=True)
+        decay_RL = np.exp(-((self._lengths[:, None] - lengths) ** 2) / (2 * SIGMA**2))
+        sizes = np.diff(self.references.starts)
+        own_C = np.repeat(weights / sizes, sizes)
         counted = list(number_ngrams(captions))
         table = make_table(captions, [order.codes for order in counted])
         known = self.references.table.locate(table)
@@ -89,71 +95,80 @@ class WeighedReferences:
         for n, (order, idf) in enumerate(
             zip(counted, self.frequencies.weights(table), strict=True)
         ):
-            part = self._order(n, order, idf, next(known), shares_LC, kind, captions)
+            said = _said(order, idf, len(lines))
+            keys, place, places = said.shared(next(known))
+            sums_KL = self._sums(n, *keys, own_C, decay_RL)
+            products = sums_KL[place, kinds[said.owners[places]]] * idf[said.ngrams[places]] ** 2
+            summed = np.bincount(said.owners[places], products, len(lines))
+            part = np.divide(summed, said.norms, out=np.zeros(len(lines)), where=said.norms > 0)
             total += orders[n] * part
         return 10.0 / ORDER * total
 
-    def _shares(self, weights: Floats, lengths: Ints) -> Floats:
-        """What each reference counts for a caption of each of `lengths` (in bigrams): [L, C]."""
-        sizes = np.diff(self.references.starts)
-        own = np.repeat(weights / sizes, sizes)
-        delta = lengths[:, None] - np.maximum(self.references.lengths - 1, 0)
-        shares: Floats = own * np.exp(-(delta**2) / (2 * SIGMA**2))
-        return shares
-
-    def _order(
-        self,
-        n: int,
-        order: Occurrences,
-        idf: Floats,
-        known: Ints,
-        shares_LC: Floats,
-        kind: Ints,
-        captions: Captions,
-    ) -> Floats:
-        """The part of n-grams of one order [H]."""
-        size = max(order.size, 1)
-        keys, counts = np.unique(
-            order.captions.astype(np.int64) * size + order.ngrams, return_counts=True
-        )
-        owner, ngram = np.divmod(keys, size)
-        norms = np.sqrt(np.bincount(owner, (counts * idf[ngram]) ** 2, len(captions.lengths)))
-        useful = (known[ngram] >= 0) & (idf[ngram] > 0)
-        owner, ngram, counts = owner[useful], ngram[useful], counts[useful]
-        # Captions share most of what they say: each n-gram is summed up once for every number of
-        # times that it is said, and for all lengths.
-        said, place = np.unique(ngram * (counts.max(initial=0) + 1) + counts, return_inverse=True)
-        ngrams, times = np.divmod(said, counts.max(initial=0) + 1)
-        sums_KL = self._sums(n, known[ngrams], times, shares_LC) * idf[ngrams, None] ** 2
-        products = np.bincount(owner, sums_KL[place, kind[owner]], len(captions.lengths))
-        return np.divide(products, norms, out=np.zeros(len(norms)), where=norms > 0)
-
-    def _sums(self, n: int, ngrams: Ints, times: Ints, shares_LC: Floats) -> Floats:
-        """For K n-grams, said so many times, the sums over their references [K, L]."""
-        postings = self._postings[n]
+    def _sums(self, n: int, ngrams: Ints, times: Ints, own_C: Floats, decay_RL: Floats) -> Floats:
+        """For K n-grams of the references, said so many times, sums for captions of L lengths [K, L]."""
+        postings, lengths = self._postings[n], len(self._lengths)
         starts = postings.starts[ngrams]
         sizes = postings.starts[ngrams + 1] - starts
-        if not len(sizes):
-            return np.zeros((0, len(shares_LC)))
         entries = ranges(starts, sizes)
-        caption, theirs = postings.captions[entries], postings.counts[entries]
-        values = np.minimum(np.repeat(times, sizes), theirs) * theirs / self._norms[caption, n]
-        sums: Floats = np.add.reduceat(
-            shares_LC[:, caption] * values, offsets(sizes)[:-1], axis=1
-        ).T
+        captions = postings.captions[entries]
+        values = postings.shares[entries] * own_C[captions]
+        if (times > 1).any():
+            values *= np.minimum(np.repeat(times, sizes), postings.counts[entries])
+        cells = np.repeat(np.arange(len(ngrams)) * lengths, sizes) + self._kinds[captions]
+        sums_KR = np.bincount(cells, values, len(ngrams) * lengths).reshape(-1, lengths)
+        # Not a matrix product: its last bits depend on how many captions there are.
+        sums = np.zeros((len(ngrams), decay_RL.shape[1]))
+        for each_K, decay_L in zip(sums_KR.T, decay_RL, strict=True):
+            sums += each_K[:, None] * decay_L
         return sums
 
 
-def _postings(references: References, counts: Counts, ngrams: int) -> _Postings:
+class _Said(NamedTuple):
+    """One order's n-grams in H captions, each of a caption's once [E]."""
+
+    owners: Ints
+    """The caption."""
+    ngrams: Ints
+    """Its number in the captions' own table."""
+    counts: Ints
+    """How often the caption has it."""
+    useful: NDArray[np.bool_]
+    """Whether it weighs anything."""
+    norms: Floats
+    """Length of each caption's weighted vector [H]."""
+
+    def shared(self, known: Ints) -> tuple[tuple[Ints, Ints], Ints, Ints]:
+        """What the references say too, by their own numbers `known`, -1 for unknown ones.
+
+        Captions share most of what they say, so each n-gram comes once for every number of times
+        that it is said: (numbers, times) [K]; which of those each entry is; and which entries.
+        """
+        places = np.flatnonzero((known[self.ngrams] >= 0) & self.useful)
+        base = self.counts.max(initial=0) + 1
+        keys = known[self.ngrams[places]] * base + self.counts[places]
+        distinct, place = np.unique(keys, return_inverse=True)
+        ngrams, times = np.divmod(distinct, base)
+        return (ngrams, times), place, places
+
+
+def _said(order: Occurrences, idf: Floats, captions: int) -> _Said:
+    size = max(order.size, 1)
+    keys, counts = np.unique(
+        order.captions.astype(np.int64) * size + order.ngrams, return_counts=True
+    )
+    owners, ngrams = np.divmod(keys, size)
+    norms = np.sqrt(np.bincount(owners, (counts * idf[ngrams]) ** 2, captions))
+    return _Said(owners, ngrams, counts, idf[ngrams] > 0, norms)
+
+
+def _postings(references: References, counts: Counts, ngrams: int, norms: Floats) -> _Postings:
     """The counts of one order, n-gram by n-gram instead of image by image."""
-    starts = counts.entries.astype(np.int64)
-    sizes = np.diff(starts)
+    starts: Ints = counts.entries.astype(np.int64)
+    sizes = starts[1:] - starts[:-1]
     image = np.repeat(np.arange(len(references)), np.diff(counts.images))
     caption = np.repeat(references.starts[image], sizes) + counts.references
     ngram = np.repeat(counts.ngrams, sizes)
     by_ngram = np.argsort(ngram, kind="stable")
-    return _Postings(
-        offsets(np.bincount(ngram, minlength=ngrams)),
-        caption[by_ngram],
-        counts.counts[by_ngram].astype(np.float64),
-    )
+    caption, theirs = caption[by_ngram], counts.counts[by_ngram].astype(np.int64)
+    shares = np.divide(theirs, norms[caption], out=np.zeros(len(theirs)), where=norms[caption] > 0)
+    return _Postings(offsets(np.bincount(ngram, minlength=ngrams)), caption, theirs, shares)

@@ -66,7 +66,7 @@ def test_orders_count_what_they_are_told():
     rng = np.random.default_rng(3)
     references = References([random_captions(5, rng) for _ in range(30)])
     weighed = WeighedReferences(references, references.document_frequencies)
-    captions, weights = [*random_captions(20, rng), "dog"], rng.normal(size=30)
+    captions, weights = [*random_captions(20, rng), "two"], rng.normal(size=30)
     parts = [weighed.cider_d(captions, weights, tuple(np.eye(4)[n])) for n in range(4)]
     np.testing.assert_allclose(sum(parts), weighed.cider_d(captions, weights))
     mixed = weighed.cider_d(captions, weights, (1, 2, 0.5, 0))
