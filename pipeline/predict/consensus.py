@@ -10,6 +10,7 @@ against them; and against the captions of training photos, as much as each tells
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class Consensus:
     ) -> None:
         """A consensus among captions that weigh words as `frequencies` do.
 
-        With a `reference` captions are drawn from that, of its part of the memory.
+        With a `reference` captions are drawn from that, of its part of the memory, and it is
+        searched as well.
         """
         self.settings, self.tokenizer, self.frequencies = settings, tokenizer, frequencies
         self.photos, self.reference = photos, reference
@@ -57,27 +59,37 @@ class Consensus:
     ) -> list[list[Hypothesis]]:
         """All that `beam` beams find of each picture, the one with most consensus first.
 
+        With a reference, what its beams find is among them: it says what reward has made unlikely.
+
         Args:
             model: the captioner.
             memory: of B pictures, then of each other view of them (`views.all_views`).
             limits: what a caption may be.
             beam: beams a view.
         """
-        # Copies: a search on a GPU keeps and overwrites what it was given (decode.capture).
-        drawn = self._draw(model, Memory(memory.tokens_BSD.clone()), limits)
         told = self._weights(memory)
-        found = self._of_pictures(beam_search(model, memory, limits, beam=beam, candidates=beam))
-        return [self._sorted(*each) for each in zip(found, drawn, told, strict=True)]
+        decoders = self._decoders(model, memory)
+        drawn = self._draw(*decoders[-1], limits)
+        found = [
+            self._of_pictures(beam_search(one, _copy(own), limits, beam=beam, candidates=beam))
+            for one, own in decoders
+        ]
+        together = [list(chain.from_iterable(parts)) for parts in zip(*found, strict=True)]
+        return [self._sorted(*each) for each in zip(together, drawn, told, strict=True)]
+
+    def _decoders(self, model: Captioner, memory: Memory) -> list[tuple[Captioner, Memory]]:
+        """Those that are searched, each with its memory; captions are drawn from the last."""
+        if self.reference is None:
+            return [(model, memory)]
+        return [(model, memory), (self.reference, reference_memory(memory))]
 
     def _draw(self, model: Captioner, memory: Memory, limits: Limits) -> list[list[str]]:
         pictures = len(memory.tokens_BSD) // self.views
         if not self.settings.samples:
             return [[] for _ in range(pictures)]
-        if self.reference is not None:
-            model, memory = self.reference, reference_memory(memory)
         drawn = sample_search(
             model,
-            memory,
+            _copy(memory),
             limits,
             Sampling(temperature=self.settings.temperature),
             candidates=self.settings.samples,
@@ -121,3 +133,8 @@ class Consensus:
             assert self.of_photos is not None
             gains += self.settings.photos_weight * self.of_photos.cider_d(texts, told, ORDERS)
         return [captions[place] for place in np.argsort(-gains, kind="stable")]
+
+
+def _copy(memory: Memory) -> Memory:
+    """For a search, which on a GPU keeps and overwrites what it was given (decode.capture)."""
+    return Memory(memory.tokens_BSD.clone())

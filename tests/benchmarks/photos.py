@@ -1,6 +1,6 @@
 """How well training photos tell what people say of one of them that is left out.
 
-    python tests/benchmarks/photos.py MODEL [--photos 1000] [--captions 2000]
+    python tests/benchmarks/photos.py MODEL [--photos 500] [--captions 1000]
 
 MODEL is a captioner's directory with photos (`train.generation.consensus.photos`). For each of some
 of its photos, the captions of all others choose among some captions of other photos: that with the
@@ -50,8 +50,8 @@ def nearest(photos: Photos, chosen: Ints) -> Floats:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--photos", type=int, default=1000)
-    parser.add_argument("--captions", type=int, default=2000)
+    parser.add_argument("--photos", type=int, default=500)
+    parser.add_argument("--captions", type=int, default=1000)
     given = parser.parse_args()
     saved = SavedCaptioner.load(given.model)
     assert saved.photos is not None, f"{given.model} keeps no photos"

@@ -58,19 +58,25 @@ def test_the_first_phases_decoder_is_kept(trained):
 
 
 @torch.inference_mode()
-def test_captions_are_found_by_the_decoder_and_drawn_from_its_reference(trained):
+def test_captions_are_found_by_both_decoders_and_drawn_from_the_reference(trained):
     data, both, first = trained
     captioner, former = load_captioner(both, device="cpu"), load_captioner(first, device="cpu")
     pixels = torch.stack([captioner.pixels(data / f"{n}.png") for n in range(5)])
     memory, before = captioner.encode(pixels), former.encode(pixels)
     assert torch.equal(reference_memory(memory).tokens_BSD, before.tokens_BSD)
-    drawn = captioner.consensus._draw(captioner.model, memory, captioner.limits)
+    decoders = captioner.consensus._decoders(captioner.model, memory)
+    drawn = captioner.consensus._draw(*decoders[-1], captioner.limits)
     assert drawn == former.consensus._draw(former.model, before, former.limits)
     alone = without_reference(SavedCaptioner.load(Path(both))).model
-    found = beam_search(alone, alone.memory(captioner.features(pixels)), captioner.limits, beam=3)
-    assert beam_search(captioner.model, memory, captioner.limits, beam=3) == found
-    captions = captioner.caption_pixels(pixels, candidates=3)
-    assert {len(caption.candidates) for caption in captions} == {3}
+    own = alone.memory(captioner.features(pixels))
+    found, kept = (
+        beam_search(model, each, captioner.limits, beam=3, candidates=3)
+        for model, each in ((alone, own), (former.model, before))
+    )
+    assert beam_search(captioner.model, memory, captioner.limits, beam=3, candidates=3) == found
+    chosen = captioner.consensus.search(captioner.model, memory, captioner.limits, beam=3)
+    for captions, *beams in zip(chosen, found, kept, strict=True):
+        assert {c.tokens for c in captions} == {c.tokens for each in beams for c in each}
 
 
 def test_random_captions_for_their_own_sake_are_the_decoders(trained):
