@@ -86,6 +86,16 @@ def test_the_caption_that_agrees_with_the_drawn_ones_comes_first():
     assert first(100.0) == "a hot dog"
 
 
+def test_of_captions_that_agree_equally_the_likelier_comes_first():
+    tokenizer = Tokenizer.train(CAPTIONS)
+    frequencies = References([[c] for c in CAPTIONS]).document_frequencies
+    consensus = Consensus(ConsensusConfig(likelihood=0), tokenizer, frequencies)
+    scored = hypotheses(tokenizer, a_hot_dog=-0.5, a_red_square=-0.1, two_dogs=-0.9)
+    found = [(one, tokenizer.decode(one.tokens)) for one in scored]
+    order = [one.score for one in consensus._sorted(found, ["nothing like it"])]
+    assert order == sorted(order, reverse=True)
+
+
 def test_captions_are_those_that_beams_found_in_another_order(saved):
     pixels = pictures(6)
     plain = saved(None).caption_pixels(pixels, candidates=4)

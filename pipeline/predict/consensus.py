@@ -126,13 +126,15 @@ class Consensus:
             one.tokens: (one, text) for one, text in sorted(found, key=lambda f: f[0].score)
         }
         captions, texts = zip(*likeliest.values(), strict=True)
-        gains = self.settings.likelihood * np.array([one.score for one in captions])
+        scores = np.array([one.score for one in captions])
+        gains = self.settings.likelihood * scores
         if drawn:
             gains += cider_reward(References([drawn]), [0] * len(texts), texts, self.frequencies)
         if told is not None:
             assert self.of_photos is not None
             gains += self.settings.photos_weight * self.of_photos.cider_d(texts, told, ORDERS)
-        return [captions[place] for place in np.argsort(-gains, kind="stable")]
+        # Where nothing tells them apart, the likelier one.
+        return [captions[place] for place in np.lexsort((-scores, -gains))]
 
 
 def _copy(memory: Memory) -> Memory:
