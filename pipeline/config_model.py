@@ -271,8 +271,10 @@ class ConsensusConfig(Strict):
 
     @model_validator(mode="after")
     def _something_to_compare_with(self) -> Self:
-        if not self.samples + self.photos:
-            raise ValueError("samples = 0 and photos = 0 leave nothing to agree with")
+        if not (self.samples or (self.photos and self.photos_weight)):
+            raise ValueError(
+                "samples = 0 with photos = 0 or photos_weight = 0 leave nothing to agree with"
+            )
         return self
 
 
@@ -299,8 +301,9 @@ class GenerationConfig(Strict):
     )
     consensus: ConsensusConfig | None = Field(
         None,
-        description="Take the caption that agrees best with random ones, not the likeliest;"
-        " better captions, many times slower. {}: with the usual settings.",
+        description="Take the caption that agrees best with random ones, or with those of training"
+        " photos, not the likeliest; better captions, with random ones many times slower."
+        " {}: with the usual settings.",
     )
 
     @model_serializer(mode="wrap")

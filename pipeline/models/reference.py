@@ -2,7 +2,7 @@
 
 Self-critical training makes likely what scores well, and captions drawn at random then say that
 instead of what people would say. The reference, the decoder as it was before, still says the
-latter: it is what `predict.consensus` draws from. Letters as in `captioner.py`.
+latter: it is what `predict.consensus` draws from, and searches as well. Letters as in `captioner.py`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def load_directory(
     saved = SavedCaptioner.load(directory)
     if not consensus:
         plain = saved.generation.model_copy(update={"consensus": None})
-        saved = dataclasses.replace(saved, generation=plain)
+        saved = dataclasses.replace(saved, generation=plain, photos=None)
     predictor = Predictor(
         saved,
         device=chosen,

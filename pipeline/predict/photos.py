@@ -18,10 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.metrics.ngrams import Floats
+from pipeline.metrics.ngrams import Floats, offsets
 
 EPS = 1e-3
 """Least mean distance of the photos: all may be the same."""
@@ -34,10 +33,8 @@ class Photos:
         self, embeddings_ND: Tensor, solution_NN: Tensor, captions: Sequence[Sequence[str]]
     ) -> None:
         """Photos by their `embed`, with the inverse of their kernel plus ridge, and their captions."""
-        self.embeddings_ND, self.solution_NN = (
-            embeddings_ND.half(),
-            solution_NN.float().contiguous(),
-        )
+        self.embeddings_ND = embeddings_ND.half()
+        self.solution_NN = solution_NN.float().contiguous()
         self.captions = captions
         self._directions_ND = _directions(self.embeddings_ND)
         self._spread = _spread(self._directions_ND)
@@ -50,22 +47,28 @@ class Photos:
         """
         rounded = embeddings_ND.half()  # as the file keeps them
         exact = _directions(rounded).double()
-        kernel = _kernel(exact, exact, _spread(exact))
+        kernel = _kernel(exact @ exact.T, _spread(exact))
         kernel.diagonal().add_(ridge)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel))
-        return cls(rounded, inverse.half(), captions)
+        lower = torch.cholesky_inverse(torch.linalg.cholesky(kernel)).float().tril()
+        return cls(rounded, lower + lower.tril(-1).T, captions)
 
     def weights(self, embeddings_BD: Tensor) -> Floats:
         """Of the photos, for each of B pictures by their `embed`: [B, N]."""
-        likeness_BN = _kernel(embeddings_BD.cpu().float(), self._directions_ND, self._spread)
-        weights: Floats = (likeness_BN @ self.solution_NN).double().numpy()
+        # Picture by picture: a product's last bits depend on how many there are.
+        rows = [self._weights(own_D) for own_D in embeddings_BD.cpu().float()]
+        weights: Floats = torch.stack(rows).double().numpy()
         return weights
 
+    def _weights(self, own_D: Tensor) -> Tensor:
+        likeness_N = _kernel(torch.mv(self._directions_ND, own_D), self._spread)
+        return torch.mv(self.solution_NN, likeness_N)
+
     def to_bytes(self) -> bytes:
-        """A Parquet file with a row a photo; numbers in float16."""
+        """A Parquet file with a row a photo: its embedding, and of the symmetric solution what is new."""
+        numbers, width = self.embeddings_ND.flatten().numpy(), self.embeddings_ND.shape[1]
         columns = {
-            "embedding": _column(self.embeddings_ND),
-            "solution": _column(self.solution_NN),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers), width),
+            "solution": _triangle(self.solution_NN),
             "captions": pa.array([list(texts) for texts in self.captions], pa.list_(pa.string())),
         }
         out = io.BytesIO()
@@ -76,7 +79,10 @@ class Photos:
     def from_bytes(cls, content: bytes) -> Self:
         """The inverse of `to_bytes`."""
         table = pq.read_table(io.BytesIO(content))
-        embeddings_ND, solution_NN = (_rows(table[name]) for name in ("embedding", "solution"))
+        column = table["embedding"].combine_chunks()
+        numbers = torch.from_numpy(column.flatten().to_numpy(zero_copy_only=False).copy())
+        embeddings_ND = numbers.view(len(table), column.type.list_size)
+        solution_NN = _whole(table["solution"].combine_chunks())
         return cls(embeddings_ND, solution_NN, table["captions"].to_pylist())
 
 
@@ -99,16 +105,23 @@ def _spread(embeddings_ND: Tensor) -> float:
     return max(2 - 2 * float(embeddings_ND.double().mean(0).square().sum()), EPS)
 
 
-def _kernel(some_BD: Tensor, others_ND: Tensor, spread: float) -> Tensor:
-    """exp(-|x - y|^2 / spread) of directions: [B, N]."""
-    return torch.exp((some_BD @ others_ND.T - 1) * (2 / spread))
+def _kernel(products: Tensor, spread: float) -> Tensor:
+    """exp(-|x - y|^2 / spread) of directions by their products."""
+    return torch.exp((products - 1) * (2 / spread))
 
 
-def _column(numbers_ND: Tensor) -> pa.Array:
-    numbers = pa.array(numbers_ND.half().flatten().numpy())
-    return pa.FixedSizeListArray.from_arrays(numbers, numbers_ND.shape[1])
+def _triangle(symmetric_NN: Tensor) -> pa.Array:
+    """A row's numbers up to the diagonal: half of them, since the rest stands in later rows."""
+    rows = symmetric_NN.numpy()
+    values = np.concatenate([row[: place + 1] for place, row in enumerate(rows)])
+    return pa.ListArray.from_arrays(pa.array(offsets(range(1, len(rows) + 1)), pa.int32()), values)
 
 
-def _rows(column: pa.ChunkedArray) -> Tensor:
-    values: NDArray[np.float16] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(values.astype(np.float32)).view(len(column), column.type.list_size)
+def _whole(triangle: pa.ListArray) -> Tensor:
+    """The inverse of `_triangle`."""
+    whole, start = torch.zeros(len(triangle), len(triangle)), 0
+    numbers = torch.from_numpy(triangle.flatten().to_numpy(zero_copy_only=False).copy())
+    for place, row in enumerate(whole):
+        row[: place + 1] = numbers[start : start + place + 1]
+        start += place + 1
+    return whole + whole.tril(-1).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipeline.train.position import Position
 from pipeline.train.validation import Validation
 
 BATCH = 64
-"""Training photos that are looked at together for `Photos`."""
+"""Views of training photos that are looked at together for `Photos`."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,22 @@ def choose_model(
 
 @torch.inference_mode()
 def add_photos(
-    saved: SavedCaptioner, reader: ShardReader, features: Features | None, device: torch.device
+    saved: SavedCaptioner,
+    reader: ShardReader,
+    features: Features | None,
+    device: torch.device,
+    precision: torch.dtype | None,
+    between: Callable[[], None],
 ) -> None:
     """Give a model the training photos that its consensus asks for, if it does.
+
+    Args:
+        saved: the model.
+        reader: the training split.
+        features: of the photos, where they are cached.
+        device: to encode them on.
+        precision: of autocast, as in training; None for float32.
+        between: called after every batch; it may raise to end this.
 
     Raises:
         DataError: a picture of the shards cannot be decoded.
@@ -90,18 +104,20 @@ def add_photos(
     model, count = saved.model.to(device).eval(), min(consensus.photos, len(reader))
     # Evenly spaced: the shards' order may follow where the photos come from.
     chosen = [place * len(reader) // count for place in range(count)]
-    line, embeddings = Progress("photos", count), []
-    for start in range(0, count, BATCH):
-        rows = chosen[start : start + BATCH]
-        if features is not None and consensus.views == 1:
-            seen = torch.cat([features(row, row + 1) for row in rows])
-        else:
-            pixels = normalise(load_pixels(saved.transform, reader, rows), saved.transform)
-            seen = model.features(all_views(pixels.to(device), consensus.views))
-        mean_BC = model.memory(seen.to(device)).mean_BC
+    line, embeddings, size = Progress("photos", count), [], BATCH // consensus.views
+    for start in range(0, count, size):
+        rows = chosen[start : start + size]
+        with torch.autocast(device.type, precision, enabled=precision is not None):
+            if features is not None and consensus.views == 1:
+                seen = torch.cat([features(row, row + 1) for row in rows])
+            else:
+                pixels = normalise(load_pixels(saved.transform, reader, rows), saved.transform)
+                seen = model.features(all_views(pixels.to(device), consensus.views))
+            mean_BC = model.memory(seen.to(device)).mean_BC
         assert mean_BC is not None
         embeddings.append(embed(mean_BC.unflatten(0, (consensus.views, -1))).cpu())
         line.add(len(rows))
+        between()
     captions = reader.captions()
     saved.photos = Photos.fit(
         torch.cat(embeddings), [captions[row] for row in chosen], consensus.photos_ridge

@@ -37,7 +37,7 @@ from pipeline.train.reference import add_reference, wants_reference
 from pipeline.train.schedule import Schedule
 from pipeline.train.self_critical import SelfCritical
 from pipeline.train.self_critical_step import SelfCriticalStepper, phase_settings, prepare
-from pipeline.train.step import Outcome, Stepper
+from pipeline.train.step import AUTOCAST, Outcome, Stepper
 from pipeline.train.stopping import StopRequest
 from pipeline.train.validation import Validation
 
@@ -109,7 +109,7 @@ class TrainingRun:
                 if self.position.phase == "self_critical" and self.phase is None:
                     self._begin_second_phase()
                 self._epoch(stop)
-            record = self._end(tracked.run_id) if self.ranks.first else None
+            record = self._end(tracked.run_id, stop) if self.ranks.first else None
             self.ranks.wait()
             return record
 
@@ -282,7 +282,7 @@ class TrainingRun:
         with self.state.validated():
             return self.validation.evaluate(self.state.saved, self.validation_features)
 
-    def _end(self, run_id: str | None) -> Checkpoint:
+    def _end(self, run_id: str | None, stop: StopRequest) -> Checkpoint:
         """Commit the model that is kept, and make its record."""
         chosen = choose_model(
             self.checkpoints, self.position, self.validation, self.validation_features
@@ -291,7 +291,15 @@ class TrainingRun:
             assert self.position.reference is not None
             before = self.checkpoints.load(self.position.reference).model
             chosen = replace(chosen, saved=add_reference(chosen.saved, before))
-        add_photos(chosen.saved, self.reader, self.train_features, self.device)
+        add_photos(
+            chosen.saved,
+            self.reader,
+            self.train_features,
+            self.device,
+            AUTOCAST.get(self.settings.precision),
+            # Of several ranks the others wait for this one, and would call its leaving a failure.
+            lambda: self._check(stop.asked and self.ranks.world == 1),
+        )
         record = keep_model(
             chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id
         )

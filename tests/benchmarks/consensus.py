@@ -70,16 +70,18 @@ def main() -> None:
         reference = reference_of(saved.model)
         assert reference is not None, f"{given.model} keeps no reference"
         saved.model = reference
+    names = given.search or list(SEARCHES)
+    searches = [dataclasses.replace(saved, generation=generation_of(name, saved)) for name in names]
     train = ShardReader(shard_set, "train")
+    for each in searches:  # before any of them is searched, which may round the weights
+        add_photos(each, train, None, torch.device("cpu"), None, lambda: None)
     print(f"{len(reader):,} pictures, {torch.get_num_threads()} threads, {given.dtype}\n")
     print("| search | BLEU-1 | BLEU-4 | ROUGE-L | CIDEr-D | words | time |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     first = 0.0
-    for name in given.search or SEARCHES:
-        searching = dataclasses.replace(saved, generation=generation_of(name, saved))
-        add_photos(searching, train, None, torch.device("cpu"))
+    for name, each in zip(names, searches, strict=True):
         predictor = Predictor(
-            searching,
+            each,
             device=torch.device("cpu"),
             ref=str(given.model),
             name="",

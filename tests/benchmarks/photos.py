@@ -43,7 +43,7 @@ def nearest(photos: Photos, chosen: Ints) -> Floats:
     own = torch.nn.functional.normalize(photos.embeddings_ND.float(), dim=-1)
     likeness = own[chosen] @ own.T
     likeness[torch.arange(len(chosen)), chosen] = -1
-    places = likeness.topk(NEAREST).indices
+    places = likeness.topk(min(NEAREST, len(own))).indices
     return torch.zeros_like(likeness).scatter_(1, places, 1 / NEAREST).double().numpy()
 
 

@@ -21,6 +21,7 @@ from pipeline.train.position import EpochScore
 from pipeline.train.reference import without_reference
 from pipeline.train.run import TrainingRun
 from pipeline.train.self_critical_step import prepare
+from pipeline.train.stopping import StopRequest
 
 PHASES = [
     "train.epochs=4",
@@ -131,7 +132,7 @@ def test_a_mean_of_the_second_phases_epochs_has_one_too(trained, tmp_path):
     run.log = SimpleNamespace(
         outbox=SimpleNamespace(add=nothing), commit=nothing, committed=nothing
     )
-    model = SavedCaptioner.load(Path(run._end(None).path)).model
+    model = SavedCaptioner.load(Path(run._end(None, StopRequest()).path)).model
     assert isinstance(model.decoder, WithReference)
     assert model.decoder.decoder.embed.weight.mean() == 6  # of the epochs 5, 6 and 7
     assert model.decoder.reference.embed.weight.mean() == 1  # the first phase's best

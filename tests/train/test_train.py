@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from coloured_squares import SETTINGS, SMALL, make_data, settings, sources
 from safetensors.torch import load_file
 
 from pipeline.config import load_config
-from pipeline.errors import ConfigError, DataError, ModelError, WeightsError
+from pipeline.errors import ConfigError, DataError, ModelError, StoppedError, WeightsError
+from pipeline.evaluate import load_pixels
+from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import Photos, load_captioner
 from pipeline.predict.photos import embed
 from pipeline.shard import shard
@@ -81,6 +85,23 @@ def test_training_photos_are_kept_where_captions_are_compared_with_theirs(data, 
         own = [colour in texts[0] for texts in photos.captions]
         assert row[own].sum() > 0.8
         assert abs(row[[not one for one in own]]).sum() < 0.2
+
+
+def test_a_wish_to_stop_is_granted_while_photos_are_looked_at(data, tmp_path, monkeypatch):
+    consensus = "train.generation.consensus={samples: 0, photos: 20, views: 2}"
+    config = settings(data, "train.epochs=1", "train.cache_features=false", consensus)
+    shards = shard(config, tmp_path)
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load_pixels(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.train.ending.load_pixels", interrupted)
+        with pytest.raises(StoppedError, match="run the same command again to go on"):
+            train(config, tmp_path, shards)
+    record = train(config, tmp_path, shards)
+    assert len(Photos.from_bytes(SavedCaptioner.load(Path(record.path)).photos).captions) == 20
 
 
 def test_a_tokenizer_from_a_file(data, tmp_path):
