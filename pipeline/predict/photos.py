@@ -124,4 +124,5 @@ def _whole(triangle: pa.ListArray) -> Tensor:
     for place, row in enumerate(whole):
         row[: place + 1] = numbers[start : start + place + 1]
         start += place + 1
-    return whole + whole.tril(-1).T
+    whole += whole.tril(-1).T
+    return whole
