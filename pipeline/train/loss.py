@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.models.captioner import Captioner, Memory
+from pipeline.train.asked import asked_places
+
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,22 @@ def caption_loss(
         captions: likewise, for the penalty.
     """
     prefixes, targets, real = captions_BCT[..., :-1], captions_BCT[..., 1:], real_BCT[..., 1:]
-    teaching = model.teach(memory, prefixes, real, attention=attention_penalty > 0)
-    logits, wanted = teaching.logits_MV.float(), targets[real]
-    entropy = F.cross_entropy(logits, wanted, label_smoothing=label_smoothing, reduction="sum")
-    total = entropy / (words or len(wanted))
+    asked, found = asked_places(real), int(real.sum())
+    teaching = model.teach(memory, prefixes, asked, attention=attention_penalty > 0)
+    entropy = F.cross_entropy(
+        teaching.logits_MV.float(),
+        targets.masked_fill(~real, IGNORED)[asked],
+        label_smoothing=label_smoothing,
+        reduction="sum",
+        ignore_index=IGNORED,
+    )
+    total = entropy / (words or found)
     if teaching.attention_MS is not None:
         lengths = real.sum(-1).flatten()
         number = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-        attention_MS = teaching.attention_MS.float()
+        attention_MS = teaching.attention_MS[real[asked]].float()
         looked = attention_MS.new_zeros(len(lengths), attention_MS.shape[1])
         looked = looked.index_add(0, number, attention_MS)[lengths > 0]
         apart = torch.square(1 - looked).mean(1).sum() / (captions or len(looked))
         total = total + attention_penalty * apart
-    return Loss(total, entropy.detach(), len(wanted))
+    return Loss(total, entropy.detach(), found)

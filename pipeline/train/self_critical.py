@@ -30,6 +30,7 @@ from pipeline.models.captioner import Captioner, Memory
 from pipeline.models.saved import SavedCaptioner
 from pipeline.predict import search_limits
 from pipeline.text import Tokenizer
+from pipeline.train.asked import asked_places
 from pipeline.train.collapse import CaptionFigures, CollapseGuard
 
 
@@ -220,25 +221,26 @@ class SelfCritical:
         would weigh long captions less and so reward lengths.
         """
         captions_BNT, real_BNT = self._padded(drawn, memory.tokens_BSD.device)
-        log_M = self.log_probabilities(memory, captions_BNT, real_BNT)
+        asked = asked_places(real_BNT)
+        log_M = self.log_probabilities(memory, captions_BNT, asked)[real_BNT[asked]]
         gains = torch.from_numpy(gains_BN).to(log_M)
         gains_M = gains[:, :, None].expand_as(real_BNT)[real_BNT]
         return -(gains_M * log_M).sum() / (gains.numel() * self.guard.reference.length)
 
-    def log_probabilities(self, memory: Memory, captions_BNT: Tensor, real_BNT: Tensor) -> Tensor:
+    def log_probabilities(self, memory: Memory, captions_BNT: Tensor, at_BNT: Tensor) -> Tensor:
         """[M] log-probabilities of the tokens under the distribution they were drawn from.
 
-        `captions` begin with the begin token, so they have one more place than `real`.
+        `captions` begin with the begin token, so they have one more place than the mask `at`.
         """
         limits, temperature = self.limits, self.sampling.temperature
-        logits_MV = self.model.teach(memory, captions_BNT[..., :-1], real_BNT).logits_MV.float()
+        logits_MV = self.model.teach(memory, captions_BNT[..., :-1], at_BNT).logits_MV.float()
         if temperature != 1:
             logits_MV = logits_MV / temperature
         # In place: M x V numbers are the step's largest tensor.
         logits_MV[:, list(limits.banned)] = -torch.inf
-        early_M = real_BNT.nonzero()[:, 2] < limits.min_len  # as decode.rules
+        early_M = at_BNT.nonzero()[:, 2] < limits.min_len  # as decode.rules
         logits_MV[early_M, limits.eos] = -torch.inf
-        return -F.cross_entropy(logits_MV, captions_BNT[..., 1:][real_BNT], reduction="none")
+        return -F.cross_entropy(logits_MV, captions_BNT[..., 1:][at_BNT], reduction="none")
 
     def _padded(self, drawn: list[list[Hypothesis]], device: torch.device) -> tuple[Tensor, Tensor]:
         """[B, N, T + 1] ids with the begin token first, and [B, N, T] where there is a token."""
