@@ -8,19 +8,21 @@ list (`tests/benchmarks/train_growth.py`).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 MULTIPLE = 64
 
 
-def asked_places(real_BCT: Tensor) -> Tensor:
-    """Where captions have a token, and as much padding as makes their number a multiple of 64.
+@torch.compiler.disable  # counting is no part of a graph, and torch.compile would warn of it
+def asked_places(real_BCT: Tensor) -> tuple[Tensor, int]:
+    """Where captions have a token and as much padding as makes a multiple of 64; and the tokens.
 
     Padding that stands early in its caption is taken first, since a decoder that goes step after
     step is there for other captions anyway; less of it where there is no more.
     """
-    missing = -int(real_BCT.sum()) % MULTIPLE
-    steps, pictures, captions = (~real_BCT).permute(2, 0, 1).nonzero()[:missing].unbind(1)
-    asked = real_BCT.clone()
-    asked[pictures, captions, steps] = True
-    return asked
+    tokens = int(real_BCT.sum())
+    steps, pictures, captions = (~real_BCT).permute(2, 0, 1).nonzero()[: -tokens % MULTIPLE].T
+    asked_BCT = real_BCT.clone()
+    asked_BCT[pictures, captions, steps] = True
+    return asked_BCT, tokens

@@ -58,7 +58,7 @@ def caption_loss(
         captions: likewise, for the penalty.
     """
     prefixes, targets, real = captions_BCT[..., :-1], captions_BCT[..., 1:], real_BCT[..., 1:]
-    asked, found = asked_places(real), int(real.sum())
+    asked, found = asked_places(real)
     teaching = model.teach(memory, prefixes, asked, attention=attention_penalty > 0)
     entropy = F.cross_entropy(
         teaching.logits_MV.float(),

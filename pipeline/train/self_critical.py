@@ -221,7 +221,7 @@ class SelfCritical:
         would weigh long captions less and so reward lengths.
         """
         captions_BNT, real_BNT = self._padded(drawn, memory.tokens_BSD.device)
-        asked = asked_places(real_BNT)
+        asked, _ = asked_places(real_BNT)
         log_M = self.log_probabilities(memory, captions_BNT, asked)[real_BNT[asked]]
         gains = torch.from_numpy(gains_BN).to(log_M)
         gains_M = gains[:, :, None].expand_as(real_BNT)[real_BNT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -123,3 +124,16 @@ def test_a_loss_that_is_no_number_stops_with_the_batchs_ids(folder, broken, monk
     if broken == "gradient":
         now = weights(run)
         assert all(torch.equal(before[name], now[name]) for name in before), "no step was taken"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_step_is_the_same_and_quiet(folder, capfd):
+    plain, compiled = make(folder, *STILL), make(folder, *STILL, "train.compile=true")
+    for number in (0, 1):
+        expected = plain.step(plain.loader.load(0, number), number)
+        outcome = compiled.step(compiled.loader.load(0, number), number)
+        assert outcome.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert outcome.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-3)
+        assert outcome.words == expected.words
+    assert "torch" not in capfd.readouterr().err
