@@ -14,7 +14,8 @@ from torch import Tensor
 MULTIPLE = 64
 
 
-@torch.compiler.disable  # counting is no part of a graph, and torch.compile would warn of it
+# Counting is no part of a graph, and torch.compile would warn of it.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def asked_places(real_BCT: Tensor) -> tuple[Tensor, int]:
     """Where captions have a token and as much padding as makes a multiple of 64; and the tokens.
 
