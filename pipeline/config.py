@@ -121,7 +121,10 @@ class TrainConfig(Strict):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Of the forward pass (autocast); weights stay fp32. fp16 needs CUDA."
     )
-    compile: bool = Field(False, description="torch.compile; a minute at the start, faster steps.")
+    compile: bool = Field(
+        False,
+        description="torch.compile of the first phase's steps; a minute at the start, faster after.",
+    )
     cache_features: bool = Field(
         True, description="Keep a wholly frozen encoder's features on disk, in half precision."
     )

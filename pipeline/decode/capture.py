@@ -89,7 +89,8 @@ def _records(device: torch.device) -> bool:
 
 def _record(run: Callable[[Any], Any], given: Any) -> tuple[Callable[[], None], Any]:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # The next batch is encoded meanwhile, by another thread: only this one's calls are judged.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outcome = run(given)
     return graph.replay, outcome
 

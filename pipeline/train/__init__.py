@@ -39,6 +39,7 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
         best = "" if done.validation_cider is None else f", CIDEr {done.validation_cider:.1f}"
         say("train", f"nothing new: epoch {done.epoch}{best} ({directory})")
         _deliver(work, directory, done)
+        _remove_checkpoints(directory)  # where the run was killed behind its end
     if rank is not None:
         return train_as_rank(config, work, shard_set, directory)
     if done is not None:
@@ -61,8 +62,12 @@ def _train_alone(config: Config, work: Path, shard_set: ShardSet, directory: Pat
         record = TrainingRun(config, work, shard_set, directory).finish()
         assert record is not None, "rank 0 has it"
         record.save(directory / "record.json")
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        _remove_checkpoints(directory)
         return record
+
+
+def _remove_checkpoints(directory: Path) -> None:
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
 
 
 def _deliver(work: Path, directory: Path, done: Checkpoint) -> None:

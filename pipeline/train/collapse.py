@@ -131,7 +131,7 @@ class CollapseGuard:
         if vocabulary < limits.min_vocabulary:
             troubles.append(
                 f"{len(seen.vocabulary):,} different tokens, {vocabulary:.2f} times the "
-                f"{len(reference.vocabulary):,} in as many references "
+                f"{len(reference.vocabulary):,} in {reference.captions:,} references "
                 f"(min_vocabulary = {limits.min_vocabulary:g})"
             )
         if not troubles:

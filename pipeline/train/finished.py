@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline import storage
 from pipeline.records import Checkpoint
+
+FILES = ("model.safetensors", "tokenizer.json", "document_frequencies.parquet")
+"""What every training leaves, beside captioner.json."""
 
 
 def finished(directory: Path) -> Checkpoint | None:
-    """The record of a finished training whose model is there; None if there is none."""
+    """The record of a finished training whose model is there, whole; None if there is none."""
     try:
         record = Checkpoint.load(directory / "record.json")
     except (FileNotFoundError, ValueError):
         return None
     # Where the record lies is where its model lies, also after the work directory was moved.
     model = directory.absolute() / "model"
-    files = ("captioner.json", "model.safetensors", "tokenizer.json")
-    if not all((model / name).is_file() for name in files):
+    try:
+        photos = "photos_sha256" in storage.read_json(model / "captioner.json")
+    except (FileNotFoundError, ValueError):
+        return None
+    if not all((model / name).is_file() for name in [*FILES, *["photos.parquet"] * photos]):
         return None
     return record.model_copy(update={"path": str(model)})

@@ -69,7 +69,7 @@ class RunLog:
         """A step was taken; `position` is behind it."""
         self.steps += 1
         self.pictures += batch.global_pictures
-        self.words += batch.words
+        self.words += outcome.tokens
         now = time.monotonic()
         # An epoch's last step too: a short one may hold no other.
         if position.step % LOG_STEPS == 0 or batch.number + 1 == self.loader.steps:
@@ -118,11 +118,16 @@ class RunLog:
         if waiting and not self.away:
             say("train", "MLflow does not answer; metrics are kept and delivered later")
         self.away = waiting > 0
+        if self.unsent and not self.away:
+            for name in [*self.unsent, "curves.svg"]:
+                self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
+            self.unsent = []
 
     def samples(self, evaluation: Evaluation, epoch: int) -> None:
-        """The epoch's captions of the same few validation pictures, and the curves so far.
+        """Write the epoch's captions of the same few validation pictures, and the curves so far.
 
-        On disk first; what the tracker lacks goes there with a later epoch's.
+        Call it before the epoch's checkpoint, after which no epoch is validated again; the tracker
+        gets them when that is on disk.
         """
         count = self.settings.sample_captions
         shown = zip(evaluation.image_ids[:count], evaluation.captions[:count], strict=True)
@@ -131,10 +136,6 @@ class RunLog:
         storage.commit(self.directory / "samples" / f"{epoch:04d}.json", text + "\n")
         storage.commit(self.directory / "curves.svg", draw_curves(self.outbox.points))
         self.unsent.append(f"samples/{epoch:04d}.json")
-        if not self.away:
-            for name in [*self.unsent, "curves.svg"]:
-                self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
-            self.unsent = []
 
 
 class NoLog(RunLog):

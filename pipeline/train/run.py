@@ -97,7 +97,9 @@ class TrainingRun:
         log = RunLog if self.ranks.first else NoLog
         self.log = log(self.directory, self.settings, self.loader, self.device)
         if self.position.step:
-            say("train", f"resuming at step {self.position.step} of {self.log.total}")
+            epoch = f"in epoch {self.position.epoch + 1}"
+            place = "behind the last epoch" if self.position.finished else epoch
+            say("train", f"resuming at step {self.position.step}, {place}")
         facts: dict[str, Any] = {"data": self.shard_set.fingerprint}
         facts["samples"] = self.shard_set.samples
         settings = self.settings.model_dump(mode="json")
@@ -109,9 +111,7 @@ class TrainingRun:
                 if self.position.phase == "self_critical" and self.phase is None:
                     self._begin_second_phase()
                 self._epoch(stop)
-            record = self._end(tracked.run_id, stop) if self.ranks.first else None
-            self.ranks.wait()
-            return record
+            return self._end_together(tracked.run_id, stop)
 
     def _tracked(self, settings: dict[str, Any]) -> contextlib.AbstractContextManager[Run]:
         if not self.ranks.first:
@@ -267,9 +267,9 @@ class TrainingRun:
             epoch=position.epoch, step=position.step, validation=scores
         )
         self.log.epoch(position, loss, scores)
-        self._commit()
         if evaluation is not None:
             self.log.samples(evaluation, position.epoch)
+        self._commit()
         assert position.best is not None
         say(
             "train",
@@ -281,6 +281,17 @@ class TrainingRun:
     def _evaluate(self) -> Evaluation:
         with self.state.validated():
             return self.validation.evaluate(self.state.saved, self.validation_features)
+
+    def _end_together(self, run_id: str | None, stop: StopRequest) -> Checkpoint | None:
+        """`_end` of rank 0, while the others wait: they leave with it."""
+        record, leave = None, False
+        if self.ranks.first:
+            try:
+                record = self._end(run_id, stop)
+            except StoppedError:
+                leave = True
+        self._check(self.ranks.told(leave))
+        return record
 
     def _end(self, run_id: str | None, stop: StopRequest) -> Checkpoint:
         """Commit the model that is kept, and make its record."""
@@ -297,8 +308,7 @@ class TrainingRun:
             self.train_features,
             self.device,
             AUTOCAST.get(self.settings.precision),
-            # Of several ranks the others wait for this one, and would call its leaving a failure.
-            lambda: self._check(stop.asked and self.ranks.world == 1),
+            lambda: self._check(stop.asked),
         )
         record = keep_model(
             chosen, self.directory, self.fingerprint, self.shard_set.fingerprint, run_id

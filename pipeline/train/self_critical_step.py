@@ -106,7 +106,8 @@ class SelfCriticalStepper(Stepper):
             drawn.merge(CaptionFigures.of(state))
         # Every rank's guard has seen every rank's captions, so that all come to the same verdict.
         self.collapse = self.collapse or self.phase.guard.watch(drawn)
-        return replace(outcome, figures=_means([piece for pieces, _ in parts for piece in pieces]))
+        figures = _means([piece for pieces, _ in parts for piece in pieces])
+        return replace(outcome, tokens=drawn.tokens, figures=figures)
 
     def _loss(self, batch: Batch, piece: slice) -> Loss:
         rows = batch.pictures[piece]

@@ -34,6 +34,8 @@ class Outcome:
     words: int
     gradient_norm: float
     """Before clipping."""
+    tokens: int
+    """That were learned from, all ranks' together."""
     figures: dict[str, float] = field(default_factory=dict)
     """More for the log."""
 
@@ -118,6 +120,7 @@ class Stepper:
             float(sum((loss.entropy_sum for loss in losses), torch.zeros((), device=self.device))),
             sum(loss.words for loss in losses),
             float(norm),
+            batch.words,
         )
         if not outcome.finite(scaler is not None):
             return outcome  # the weights stay as they were

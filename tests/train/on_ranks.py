@@ -27,7 +27,7 @@ from pipeline import train as stage
 from pipeline.errors import CaptionmillError
 from pipeline.shard import shard
 from pipeline.tracking import runs
-from pipeline.train import log, rank, train
+from pipeline.train import ending, log, rank, train
 from pipeline.train.step import Stepper
 
 runs.installed = lambda: False
@@ -47,6 +47,17 @@ def at_step(number: int, then) -> None:
         return step(stepper, batch, at)
 
     Stepper.__call__ = stepped
+
+
+def at_the_photos(then) -> None:
+    """In this process, call `then` whenever training photos are read at the end."""
+    load = ending.load_pixels
+
+    def loaded(*given):
+        then(None)
+        return load(*given)
+
+    ending.load_pixels = loaded
 
 
 def spoil(stepper) -> None:
@@ -76,7 +87,7 @@ def free_port() -> int:
 
 
 def train_together(config, work: Path, world: int, deed: list | None) -> list[int]:
-    """Exit codes of the ranks; `deed` is [what, rank, step]."""
+    """Exit codes of the ranks; `deed` is [what, rank, step], behind the steps where that is None."""
     shards, port, pids = shard(config, work), free_port(), []
     for number in range(world):
         pid = os.fork()
@@ -90,7 +101,8 @@ def train_together(config, work: Path, world: int, deed: list | None) -> list[in
                     os.environ.update({name: str(value) for name, value in numbers.items()})
                     os.environ["MASTER_ADDR"] = "127.0.0.1"
                 if deed is not None and deed[1] == number:
-                    at_step(deed[2], DEEDS[deed[0]])
+                    then = DEEDS[deed[0]]
+                    at_the_photos(then) if deed[2] is None else at_step(deed[2], then)
                 train(config, work, shards)
                 status = 0
             except CaptionmillError as error:

@@ -226,11 +226,11 @@ def test_sigterm_and_a_rank_that_is_killed(data, tmp_path):
     os.kill(command.pid_of(1), signal.SIGKILL)
     code, said = command.ended()
     assert code == 1, said
-    assert f"train   resuming at step {step} of" in said
+    assert f"train   resuming at step {step}, in epoch" in said
     assert "error: rank 1 was killed by SIGKILL (the system does so when memory runs out)" in said
     log = next(tmp_path.glob("train/*/ranks/1.log"))
     assert f"{log} ends:\n  " in said
     assert "Traceback" not in said
-    assert f"resuming at step {step} of" in log.read_text()
+    assert f"resuming at step {step}, in epoch" in log.read_text()
     with storage.lock(log.parents[1]):  # nobody is left
         pass

@@ -31,6 +31,8 @@ SECOND = "train.self_critical={epochs: 2, samples: 3, warmup_steps: 2, learning_
 PHASES = [FROZEN, "train.epochs=1", "train.batch_size=4", "train.generation={max_len: 8}", STILL]
 LENIENT = "guard: {window: 50, min_ended: 0, max_repeats: 1, min_length: 0, max_length: 9, min_vocabulary: 0}}"
 STRICT = "guard: {window: 30, max_length: 0.61}}"
+UNCACHED = "train.cache_features=false"
+PHOTOS = "train.generation.consensus={samples: 0, photos: 20, views: 2}"
 DROPOUT = [FROZEN, "train.epochs=3", "train.batch_size=4", "train.checkpoint_seconds=0.000001"]
 
 JOBS = {
@@ -50,6 +52,7 @@ JOBS = {
     ),
     "dropout": (DROPOUT, [[2, None]]),
     "dropout, cut": (DROPOUT, [[2, ["stop", 1, 2]], [2, ["kill", 0, 9]], [2, None]]),
+    "photos": ([*LSTM, UNCACHED, PHOTOS], [[2, ["stop", 0, None]], [2, None]]),
     "spoilt": (LSTM, [[2, ["spoil", 1, 7]]]),
 }
 
@@ -120,7 +123,13 @@ def test_another_number_of_ranks_goes_on_where_the_last_stood(done):
     assert values(turns, "loss") == pytest.approx(expected, rel=1e-4)
     for step in (4, 9):  # the step in progress is finished
         assert f"stopped by SIGTERM at step {step}, of which" in done["said"]
-        assert f"resuming at step {step} of 18" in done["said"]
+        assert f"resuming at step {step}, in epoch {step // 6 + 1}" in done["said"]
+
+
+def test_all_leave_when_one_is_to_stop_behind_the_last_step(done):
+    assert done["photos"]["codes"] == [[143, 143], [0, 0]]
+    assert done["photos"]["finished"]
+    assert "resuming at step 18, behind the last epoch" in done["said"]
 
 
 def test_two_ranks_cut_short_end_with_the_bytes_of_two_that_were_not(done):
@@ -147,6 +156,6 @@ def test_a_loss_that_is_no_number_on_one_rank_stops_all_with_its_pictures(done):
 
 def test_only_rank_0_speaks(done):
     ended = [name for name in JOBS if done[name]["finished"] and "guarded" not in name]
-    assert done["said"].count("epoch 3/3") == len(ended) == 11
+    assert done["said"].count("epoch 3/3") == len(ended) == 12
     assert "Warning" not in done["said"]
     assert "epoch 3/3" in done["lstm on 2"]["logs"]["1.log"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,25 @@ def test_a_database_that_is_lost_amid_a_run_does_not_stop_it(
     assert said.count("metrics are kept and delivered later") == 1
     assert "Traceback" not in said
     assert "SQL" not in said
+
+
+def test_an_epochs_captions_and_curves_are_there_when_its_checkpoint_is(data, work, monkeypatch):
+    config = settings(data, "train.epochs=2")
+    shards = shard(config, work)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.RunLog, "committed", lambda _: os.kill(os.getpid(), 9))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                train(config, work, shards)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    record = train(config, work, shards)
+    samples = sorted(path.name for path in (run_directory(record) / "samples").iterdir())
+    assert samples == ["0001.json", "0002.json"]
+    artifacts = Tracker(work).client.list_artifacts(record.run_id, "samples")
+    assert [Path(artifact.path).name for artifact in artifacts] == samples
 
 
 def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, capsys):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from pipeline.predict import load_captioner
 from pipeline.records import Checkpoint
 from pipeline.shard import shard
-from pipeline.train import train
+from pipeline.train import log, train
 from pipeline.train.position import EpochScore, Position
 from pipeline.train.run import TrainingRun
 
@@ -36,7 +36,8 @@ def metrics(work) -> dict[str, list[float]]:
     return found
 
 
-def test_two_phases_in_one_command(data, tmp_path, capsys):
+def test_two_phases_in_one_command(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(log, "LOG_STEPS", 1)
     config = settings(data, *OPTIONS, f"{SECOND}, batch_size: 3, {ANYTHING}}}")
     shards = shard(config, tmp_path)
     record = train(config, tmp_path, shards)
@@ -47,6 +48,9 @@ def test_two_phases_in_one_command(data, tmp_path, capsys):
     assert len(found["val_cider"]) == 7
     assert record.validation_cider == pytest.approx(max(found["val_cider"]))
     assert {"reward", "baseline", "advantage_std", "ended", "repeats", "draw_seconds"} <= set(found)
+    drawn = [4 * tokens for tokens in found["sample_tokens"]]
+    rates = zip(found["tokens_per_second"], found["images_per_second"], strict=True)
+    assert [tokens / images for tokens, images in rates][-30:] == pytest.approx(drawn)
     # 4 epochs of 6 steps, 3 of 10: the rate warms up to the second phase's own peak.
     assert found["learning_rate_decoder"][-1] < 0.001
     assert isinstance(Checkpoint.load(next(tmp_path.glob("train/*/record.json"))), Checkpoint)

@@ -139,6 +139,30 @@ def test_finished_work_is_recognised_without_training(data, tmp_path, capsys):
         find_checkpoint(settings(data, "train.epochs=2"), tmp_path, shards)
 
 
+@pytest.mark.parametrize(
+    "lost", ["model.safetensors", "document_frequencies.parquet", "photos.parquet"]
+)
+def test_a_model_that_lost_a_file_is_trained_again(data, tmp_path, lost):
+    consensus = "train.generation.consensus={samples: 0, photos: 20}"
+    config = settings(data, "train.epochs=1", consensus)
+    shards = shard(config, tmp_path)
+    model = Path(train(config, tmp_path, shards).path)
+    (model / lost).unlink()
+    with pytest.raises(DataError, match="captionmill train"):
+        find_checkpoint(config, tmp_path, shards)
+    train(config, tmp_path, shards)
+    assert (model / lost).is_file()
+
+
+def test_checkpoints_that_a_finished_run_left_go_with_the_next_command(data, tmp_path):
+    config = settings(data, "train.epochs=1")
+    shards = shard(config, tmp_path)
+    left = Path(train(config, tmp_path, shards).path).parent / "checkpoints" / "00000001"
+    left.mkdir(parents=True)
+    train(config, tmp_path, shards)
+    assert not left.parent.exists()
+
+
 def test_a_frozen_encoder_trains_alike_with_and_without_the_cache(data, tmp_path):
     losses = []
     for cached in ("true", "false"):

@@ -79,6 +79,7 @@ def outcome(config, work: Path) -> dict[str, object]:
         "state": state,
         "record": [record.epoch, record.step, record.validation_cider],
         "repeated": len(points) - len(set(points)),
+        "samples": [path.read_text() for path in sorted(work.glob("train/*/samples/*"))],
         "metrics": hashlib.sha256(json.dumps(values).encode()).hexdigest(),
     }
 
