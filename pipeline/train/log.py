@@ -120,7 +120,9 @@ class RunLog:
         self.away = waiting > 0
         if self.unsent and not self.away:
             for name in [*self.unsent, "curves.svg"]:
-                self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
+                # Of an earlier run somebody may have removed them.
+                with contextlib.suppress(FileNotFoundError):
+                    self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
             self.unsent = []
 
     def samples(self, evaluation: Evaluation, epoch: int) -> None:
