@@ -146,7 +146,7 @@ class NoLog(RunLog):
     def __init__(
         self, directory: Path, settings: TrainConfig, loader: Loader, device: torch.device
     ) -> None:
-        self.total = loader.steps * settings.epochs
+        pass
 
     def begin(self, run: Run, position: Position, facts: dict[str, Any]) -> None:  # noqa: D102
         pass
