@@ -49,6 +49,7 @@ class RunLog:
         self.outbox.forget_after(position.step)
         text = json.dumps({**facts, **surroundings(self.device)}, ensure_ascii=False, indent=1)
         run.log_text(text + "\n", "run.json")
+        storage.remove_temporaries(self.directory / "samples")
         # What a run that was killed had not sent yet; sent twice, it is the same.
         written = sorted((self.directory / "samples").glob("*.json"))
         self.unsent = [f"samples/{p.name}" for p in written if int(p.stem) <= position.epoch]

@@ -12,6 +12,7 @@ import torch
 from coloured_squares import make_data, settings
 from safetensors.torch import load_file
 
+from pipeline import storage
 from pipeline.errors import ConfigError
 from pipeline.metrics import Scores
 from pipeline.records import Checkpoint
@@ -107,11 +108,13 @@ def test_an_epochs_captions_and_curves_are_there_when_its_checkpoint_is(data, wo
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    (samples,) = work.glob("train/*/samples")
+    (samples / f"{storage.TEMPORARY}of-a-killed-commit").touch()
     record = train(config, work, shards)
-    samples = sorted(path.name for path in (run_directory(record) / "samples").iterdir())
-    assert samples == ["0001.json", "0002.json"]
+    names = sorted(path.name for path in samples.iterdir())
+    assert names == ["0001.json", "0002.json"]
     artifacts = Tracker(work).client.list_artifacts(record.run_id, "samples")
-    assert [Path(artifact.path).name for artifact in artifacts] == samples
+    assert [Path(artifact.path).name for artifact in artifacts] == names
 
 
 def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, capsys):

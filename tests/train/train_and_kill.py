@@ -79,7 +79,8 @@ def outcome(config, work: Path) -> dict[str, object]:
         "state": state,
         "record": [record.epoch, record.step, record.validation_cider],
         "repeated": len(points) - len(set(points)),
-        "samples": [path.read_text() for path in sorted(work.glob("train/*/samples/*"))],
+        "samples": {p.name: p.read_text() for p in sorted(work.glob("train/*/samples/*"))},
+        "halves": sorted(str(p.relative_to(work)) for p in work.rglob(f"{storage.TEMPORARY}*")),
         "metrics": hashlib.sha256(json.dumps(values).encode()).hexdigest(),
     }
 
