@@ -344,6 +344,7 @@ class Config(Strict):
     threads: int | None = Field(
         None,
         ge=1,
+        le=1024,
         description="CPU threads for torch, of each rank and captioning process; default: its own choice, "
         "ranks share the cores, and captioning processes take an eighth of them each (at least one).",
     )

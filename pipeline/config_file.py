@@ -11,15 +11,35 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from pipeline.errors import ConfigError
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses keys it does not know, and numbers that JSON has not."""
+    """A frozen model that refuses keys it does not know, numbers that JSON has not, and `true` for 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python takes `true` for 1: `epochs: true` would train one epoch.
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and not _takes(wanted, bool) and _takes(wanted, int, float):
+            raise ValueError(f"input should be a number, not {str(value).lower()}")
+        return value
+
+
+def _takes(annotation: Any, *kinds: type) -> bool:
+    return annotation in kinds or any(_takes(part, *kinds) for part in get_args(annotation))
 
 
 def chosen_by_kind(default: str) -> Discriminator:

@@ -42,6 +42,16 @@ def test_values_out_of_bounds_are_named_with_the_bound(tmp_path):
     assert "train.encoder.train = True" in error(tmp_path, "train: {encoder: {train: true}}")
     assert "device = 'gpu'" in error(tmp_path, "device: gpu")
     assert "finite number" in error(tmp_path, "promote: {min_gain: .nan}")
+    # More than there can be: the process would die for want of them, and others with it.
+    assert "threads = 100000: input should be less than or" in error(tmp_path, "threads: 100000")
+
+
+def test_true_is_not_taken_for_one(tmp_path):
+    for setting in ("epochs", "devices", "learning_rate", "ema"):
+        message = error(tmp_path, f"train: {{{setting}: true}}")
+        assert f"train.{setting} = True: input should be a number, not true" in message
+    assert "valid string" in error(tmp_path, "data_root: true")
+    assert load_config(None, ["train.augment.flip=true"]).train.augment.flip is True
 
 
 def test_more_candidates_than_beams_are_refused(tmp_path):
