@@ -7,11 +7,12 @@ Knows no stage's code. An unknown key, a wrong type or a value out of bounds is 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from pipeline.config_file import Strict, apply_override, explain, read_yaml
 from pipeline.config_model import (
@@ -332,14 +333,18 @@ class DemoConfig(Strict):
     seed: int = Field(0, ge=0)
 
 
+def _is_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("input should be auto, cpu, mps, cuda or cuda:N")
+    return name
+
+
 class Config(Strict):
     """All settings of a project; one section a stage."""
 
     data_root: str = Field(".", description="Relative input paths of the sections start here.")
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="auto (CUDA, MPS or CPU), cpu, cuda, cuda:N or mps.",
+    device: Annotated[str, AfterValidator(_is_device)] = Field(
+        "auto", description="auto (CUDA, MPS or CPU), cpu, cuda, cuda:N or mps."
     )
     threads: int | None = Field(
         None,

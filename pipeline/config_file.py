@@ -39,7 +39,9 @@ class Strict(BaseModel):
 
 
 def _takes(annotation: Any, *kinds: type) -> bool:
-    return annotation in kinds or any(_takes(part, *kinds) for part in get_args(annotation))
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return any(_takes(part, *kinds) for part in get_args(annotation))
+    return annotation in kinds
 
 
 def chosen_by_kind(default: str) -> Discriminator:
@@ -134,6 +136,9 @@ def explain(error: ValidationError, root: type[BaseModel], origin: str) -> str:
         elif problem["type"] == "union_tag_invalid":
             context = problem["ctx"]
             lines.append(f"{key}.kind = {context['tag']!r}: known are {context['expected_tags']}")
+        elif problem["type"] in ("model_type", "model_attributes_type"):
+            known = ", ".join(_model_at(root, problem["loc"]).model_fields)
+            lines.append(f"{key} = {problem['input']!r}: it is a section, of the keys {known}")
         elif isinstance(problem["input"], dict | BaseModel):  # of a section as a whole
             lines.append(f"{key}: {_message(problem['msg'])}")
         else:
@@ -169,6 +174,14 @@ def _below(at: Any, part: int | str) -> tuple[Any, bool]:
         field = models[0].model_fields.get(part)
         return (field.annotation if field else None), True
     return None, at is None or get_origin(at) is dict
+
+
+def _model_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section that a location of an error leads to."""
+    at: Any = root
+    for part in location:
+        at = _below(at, part)[0]
+    return _models(at)[0]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

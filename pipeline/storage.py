@@ -232,13 +232,14 @@ def break_lock(directory: Location) -> None:
 
 
 @contextlib.contextmanager
-def lock(directory: Location) -> Iterator[None]:
+def lock(directory: Location, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold `directory` for one writer; released by the kernel however the process ends.
 
-    On object storage see `pipeline.remote.lock`.
+    Where another holds it, `wait` is told its process and the lock is waited for; on local disk
+    only. On object storage see `pipeline.remote.lock`.
 
     Raises:
-        BusyError: another live process holds it.
+        BusyError: another live process holds it, and nobody waits.
     """
     if isinstance(directory, RemotePath):
         from pipeline.remote import lock as remote
@@ -255,9 +256,12 @@ def lock(directory: Location) -> Iterator[None]:
                 raise
             file.seek(0)
             owner = file.read().strip() or "unknown"
-            raise BusyError(
-                f"another run (process {owner}) is writing {directory}; wait for it or stop it"
-            ) from None
+            if wait is None:
+                raise BusyError(
+                    f"another run (process {owner}) is writing {directory}; wait for it or stop it"
+                ) from None
+            wait(owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -40,7 +40,7 @@ def test_values_out_of_bounds_are_named_with_the_bound(tmp_path):
     assert "train.encoder.train = 'some'" in error(tmp_path, "train: {encoder: {train: some}}")
     # True is no number of stages.
     assert "train.encoder.train = True" in error(tmp_path, "train: {encoder: {train: true}}")
-    assert "device = 'gpu'" in error(tmp_path, "device: gpu")
+    assert "device = 'gpu': input should be auto, cpu" in error(tmp_path, "device: gpu")
     assert "finite number" in error(tmp_path, "promote: {min_gain: .nan}")
     # More than there can be: the process would die for want of them, and others with it.
     assert "threads = 100000: input should be less than or" in error(tmp_path, "threads: 100000")
@@ -51,7 +51,14 @@ def test_true_is_not_taken_for_one(tmp_path):
         message = error(tmp_path, f"train: {{{setting}: true}}")
         assert f"train.{setting} = True: input should be a number, not true" in message
     assert "valid string" in error(tmp_path, "data_root: true")
+    assert "valid tuple" in error(tmp_path, "train: {transform: {mean: true}}")
     assert load_config(None, ["train.augment.flip=true"]).train.augment.flip is True
+
+
+def test_a_value_in_the_place_of_a_section_names_its_keys(tmp_path):
+    message = error(tmp_path, "train: {encoder: resnet18}")
+    assert "train.encoder = 'resnet18': it is a section, of the keys name, weights" in message
+    assert "of the keys kind, width" in error(tmp_path, "train: {decoder: gpt}")
 
 
 def test_more_candidates_than_beams_are_refused(tmp_path):

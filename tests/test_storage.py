@@ -85,6 +85,23 @@ def test_a_lock_holds_against_another_process_and_dies_with_it(tmp_path):
         pass
 
 
+def test_a_lock_can_be_waited_for(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from pipeline import storage\n"
+        "say = lambda owner: print(owner, flush=True)\n"
+        "with storage.lock(Path(sys.argv[1]), wait=say):\n"
+        "    print('held', flush=True)\n"
+    )
+    with storage.lock(tmp_path):
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert other.stdout.readline() == f"{os.getpid()}\n".encode()
+        assert other.poll() is None
+    assert other.communicate()[0] == b"held\n"
+    assert other.returncode == 0
+
+
 def test_fingerprints_do_not_depend_on_the_order_of_keys():
     assert storage.fingerprint({"a": 1, "b": [1.5]}) == storage.fingerprint({"b": [1.5], "a": 1})
     assert storage.fingerprint({"a": 1}) != storage.fingerprint({"a": 2})

@@ -28,6 +28,7 @@ from pipeline.errors import ModelError, WeightsError
 from pipeline.images import Transform
 from pipeline.models.build import build
 from pipeline.models.captioner import Captioner
+from pipeline.models.digests import DIGESTS, damaged
 from pipeline.text import Tokenizer
 
 FORMAT = 2
@@ -63,28 +64,23 @@ class SavedCaptioner:
             "recipe": self.transform.fingerprint(),
             "generation": self.generation.model_dump(mode="json"),
             "provenance": self.provenance,
-            **(
-                {"photos_sha256": hashlib.sha256(self.photos).hexdigest()}
-                if self.photos is not None
-                else {}
-            ),
         }
 
     def save(self, directory: Path) -> None:
         """Write the files into `directory`, captioner.json last."""
-        weights = save(
-            {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
-        )
-        storage.commit(directory / "model.safetensors", weights)
-        storage.commit(directory / "tokenizer.json", self.tokenizer.to_json())
-        if self.document_frequencies is not None:
-            storage.commit(directory / "document_frequencies.parquet", self.document_frequencies)
-        if self.photos is not None:
-            storage.commit(directory / "photos.parquet", self.photos)
-        digest = hashlib.sha256(weights).hexdigest()
-        storage.commit_json(
-            directory / "captioner.json", {**self.description(), "weights_sha256": digest}
-        )
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        files = {
+            "model.safetensors": save(tensors),
+            "tokenizer.json": self.tokenizer.to_json().encode(),
+            "document_frequencies.parquet": self.document_frequencies,
+            "photos.parquet": self.photos,
+        }
+        description = self.description()
+        for name, content in files.items():
+            if content is not None:
+                storage.commit(directory / name, content)
+                description[DIGESTS[name]] = hashlib.sha256(content).hexdigest()
+        storage.commit_json(directory / "captioner.json", description)
 
     @classmethod
     def load(cls, directory: Path) -> SavedCaptioner:
@@ -95,11 +91,10 @@ class SavedCaptioner:
             WeightsError: tensors that do not fit the architecture.
         """
         description = read_description(directory)
+        for path, wrong in damaged(directory, description):
+            kind = WeightsError if path.suffix == ".safetensors" else ModelError
+            raise kind(f"{path} {wrong}; use another version, or train or import it again")
         path = directory / "model.safetensors"
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing; the model's directory is incomplete")
-        if storage.sha256_file(path) != description["weights_sha256"]:
-            raise WeightsError(f"{path} is damaged: its SHA-256 is not the one in captioner.json")
         try:
             transform = Transform.model_validate(description["transform"])
             generation = GenerationConfig.model_validate(description["generation"])
@@ -128,9 +123,9 @@ class SavedCaptioner:
             raise WeightsError(
                 f"{path}: missing {result.missing_keys[:5]}, unknown {result.unexpected_keys[:5]}"
             )
-        if damaged := [name for name, value in state.items() if not _finite(value)]:
+        if broken := [name for name, value in state.items() if not _finite(value)]:
             raise WeightsError(
-                f"{path}: NaN or infinity in {len(damaged)} tensors, {damaged[0]} the first; its "
+                f"{path}: NaN or infinity in {len(broken)} tensors, {broken[0]} the first; its "
                 "captions would be empty. Use another version, or train or import it again"
             )
         try:
@@ -146,6 +141,7 @@ class SavedCaptioner:
                 "it belongs to another model"
             )
         frequencies = directory / "document_frequencies.parquet"
+        photos = "photos_sha256" in description
         return cls(
             model.eval(),
             tokenizer,
@@ -154,20 +150,8 @@ class SavedCaptioner:
             description["architecture"],
             description["provenance"],
             frequencies.read_bytes() if frequencies.is_file() else None,
-            _photos(directory, description),
+            (directory / "photos.parquet").read_bytes() if photos else None,
         )
-
-
-def _photos(directory: Path, description: dict[str, Any]) -> bytes | None:
-    digest, path = description.get("photos_sha256"), directory / "photos.parquet"
-    if digest is None:
-        return None
-    content = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise ModelError(
-            f"{path} is missing or damaged: its SHA-256 is not the one in captioner.json"
-        )
-    return content
 
 
 def _finite(tensor: torch.Tensor) -> bool:

@@ -33,8 +33,9 @@ class Run:
     def log_dict(self, value: Mapping[str, Any], path: str) -> None:
         """Keep `value` as the run's artifact `path` (JSON or YAML by its ending)."""
 
-    def log_text(self, text: str, path: str) -> None:
-        """Keep `text` as the run's artifact `path`, unless its server does not answer now."""
+    def log_text(self, text: str, path: str) -> bool:
+        """Keep `text` as the run's artifact `path`; False if the server does not answer."""
+        return True
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:
         """Copy the files of `directory`, but hidden ones, to the run's artifacts below `path`."""
@@ -61,9 +62,10 @@ class TrackedRun(Run):
     def log_dict(self, value: Mapping[str, Any], path: str) -> None:  # noqa: D102
         self.store.client.log_dict(self.identity, dict(value), path)
 
-    def log_text(self, text: str, path: str) -> None:  # noqa: D102
-        with answering():
+    def log_text(self, text: str, path: str) -> bool:  # noqa: D102
+        with answering() as answer:
             self.store.client.log_text(self.identity, text, path)
+        return answer.given
 
     def log_artifacts(self, directory: Path, path: str | None = None) -> None:  # noqa: D102
         for file in sorted(directory.iterdir()):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
 from pipeline import storage
 from pipeline.config import Config
-from pipeline.errors import DataError
+from pipeline.errors import DataError, TrackingAwayError
 from pipeline.progress import say
 from pipeline.records import Checkpoint, ShardSet
 from pipeline.tracking import Outbox, Tracker
+from pipeline.train.delivery import deliver, samples
 from pipeline.train.finished import finished
 from pipeline.train.identity import fingerprint
 from pipeline.train.rank import LOGS, divide_output, train_as_rank, under_torchrun
@@ -44,6 +46,8 @@ def train(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:
         return train_as_rank(config, work, shard_set, directory)
     if done is not None:
         return done
+    if (directory / "record.json").exists():
+        say("train", f"the model in {directory} is incomplete or damaged: it is trained again")
     from pipeline.train.launch import devices_asked_for, launch
 
     if (devices := devices_asked_for(config)) == 1:
@@ -71,13 +75,18 @@ def _remove_checkpoints(directory: Path) -> None:
 
 
 def _deliver(work: Path, directory: Path, done: Checkpoint) -> None:
-    """Send the metrics that the tracking server did not take while the run went on."""
+    """Send what the tracking server did not take while the run went on; it may still be away."""
     outbox = Outbox(directory)
     if done.run_id is None or not len(outbox):
         return
-    with Tracker(work).run("train", f"train-{done.fingerprint}", done.fingerprint) as run:
-        waiting = outbox.deliver(run)
-    say("train", f"{waiting} metrics still wait for MLflow" if waiting else "metrics delivered")
+    delivered, names = False, list(samples(directory).values())
+    with (
+        contextlib.suppress(TrackingAwayError),
+        Tracker(work).run("train", f"train-{done.fingerprint}", done.fingerprint) as run,
+    ):
+        delivered = deliver(run, outbox, directory, names)
+    waiting = f"MLflow does not answer: {len(outbox)} metrics still wait for it"
+    say("train", "metrics and captions delivered" if delivered else waiting)
 
 
 def find_checkpoint(config: Config, work: Path, shard_set: ShardSet) -> Checkpoint:

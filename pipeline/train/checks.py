@@ -69,3 +69,23 @@ def require_precision(settings: TrainConfig, device: torch.device) -> None:
         raise ConfigError(
             f"train.precision = fp16 needs a CUDA device, not {device.type}; take bf16 or fp32"
         )
+
+
+def require_compiler(settings: TrainConfig, device: torch.device) -> None:
+    """Raise ConfigError where `train.compile` asks for a compiler that is not there.
+
+    Known of a CPU alone, for which torch writes C++.
+    """
+    if not settings.compile or device.type != "cpu":
+        return
+    # Imported here: it takes a second, and most trainings do without.
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise ConfigError(
+            "train.compile = true needs a C++ compiler to train on a CPU, and none was found; install "
+            "g++, name another in the environment variable CXX, or set train.compile = false"
+        ) from None

@@ -51,7 +51,8 @@ class FeatureCache:
         augmentation = augmentation or Augmentation(AugmentConfig(), 0)
         self._starts = [0, *accumulate(tar.count for tar in reader.tars)][:-1]
         make = _Make(model, transform, reader, batch_size, augmentation)
-        with storage.lock(directory):
+        # Another training may need the same features, and be making them.
+        with storage.lock(directory, wait=_say_who):
             storage.remove_temporaries(directory)
             self._versions = [
                 _fill(make, directory, number) for number in range(len(augmentation.versions))
@@ -69,6 +70,10 @@ class FeatureCache:
             arrays = self._versions[versions[place] if versions is not None else 0]
             out[place] = arrays[tar][row - self._starts[tar]]
         return torch.from_numpy(out).float()
+
+
+def _say_who(owner: str) -> None:
+    say("encode", f"another run (process {owner}) encodes the same pictures: waiting for it")
 
 
 def encoder_fingerprint(

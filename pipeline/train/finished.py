@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import storage
+from pipeline.models.digests import damaged
 from pipeline.records import Checkpoint
 
 FILES = ("model.safetensors", "tokenizer.json", "document_frequencies.parquet")
-"""What every training leaves, beside captioner.json."""
+"""What every training leaves, beside captioner.json; earlier versions kept no digest of some."""
 
 
 def finished(directory: Path) -> Checkpoint | None:
@@ -20,9 +21,11 @@ def finished(directory: Path) -> Checkpoint | None:
     # Where the record lies is where its model lies, also after the work directory was moved.
     model = directory.absolute() / "model"
     try:
-        photos = "photos_sha256" in storage.read_json(model / "captioner.json")
+        description = storage.read_json(model / "captioner.json")
     except (FileNotFoundError, ValueError):
         return None
-    if not all((model / name).is_file() for name in [*FILES, *["photos.parquet"] * photos]):
+    if not isinstance(description, dict) or any(damaged(model, description)):
+        return None
+    if not all((model / name).is_file() for name in FILES):
         return None
     return record.model_copy(update={"path": str(model)})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
 from pipeline.config import Config, TrainConfig
 from pipeline.config_model import FileTokenizerConfig, GPTConfig, is_weights_file
-from pipeline.errors import WeightsError
+from pipeline.errors import ModelError, WeightsError
 from pipeline.images import DECODE_RECIPE
 from pipeline.records import ShardSet
 
@@ -46,7 +48,8 @@ def _content(config: Config) -> dict[str, Any]:
     if start is not None:
         from pipeline.models.saved import model_fingerprint
 
-        settings["start"] = model_fingerprint(config.input_path(start))
+        with _of_setting("train.start", start):
+            settings["start"] = model_fingerprint(config.input_path(start))
     if settings["encoder"]["levels"] is None:
         del settings["encoder"]["levels"]  # what was trained before there were any is the same
     weights = settings["encoder"]["weights"]
@@ -55,13 +58,24 @@ def _content(config: Config) -> dict[str, Any]:
     if (start := decoder_weights(config)) is not None:
         from pipeline.models.importers.checkpoint import Checkpoint as Pretrained
 
-        settings["decoder"]["weights"] = Pretrained.open(start).weights_sha256()
+        with _of_setting("train.decoder.weights", settings["decoder"]["weights"]):
+            settings["decoder"]["weights"] = Pretrained.open(start).weights_sha256()
     if isinstance(tokenizer := config.train.tokenizer, FileTokenizerConfig):
         from pipeline.text import Tokenizer
 
         path = config.input_path(tokenizer.path)
-        settings["tokenizer"]["path"] = Tokenizer.from_files(path).fingerprint
+        with _of_setting("train.tokenizer.path", tokenizer.path):
+            settings["tokenizer"]["path"] = Tokenizer.from_files(path).fingerprint
     return settings
+
+
+@contextlib.contextmanager
+def _of_setting(name: str, value: str) -> Iterator[None]:
+    """What is wrong with the files that a setting names begins with the setting."""
+    try:
+        yield
+    except ModelError as error:
+        raise type(error)(f"{name} = {value!r}: {error}") from None
 
 
 def weights_file(config: Config) -> Path | None:

@@ -19,6 +19,7 @@ from pipeline.evaluate import Evaluation
 from pipeline.progress import clock, say
 from pipeline.tracking import Outbox, Run
 from pipeline.train.curves import draw_curves
+from pipeline.train.delivery import CURVES, SAMPLES, deliver, sample, samples
 from pipeline.train.loader import Batch, Loader
 from pipeline.train.position import Position
 from pipeline.train.step import Outcome
@@ -49,10 +50,10 @@ class RunLog:
         self.outbox.forget_after(position.step)
         text = json.dumps({**facts, **surroundings(self.device)}, ensure_ascii=False, indent=1)
         run.log_text(text + "\n", "run.json")
-        storage.remove_temporaries(self.directory / "samples")
+        storage.remove_temporaries(self.directory / SAMPLES)
         # What a run that was killed had not sent yet; sent twice, it is the same.
-        written = sorted((self.directory / "samples").glob("*.json"))
-        self.unsent = [f"samples/{p.name}" for p in written if int(p.stem) <= position.epoch]
+        written = samples(self.directory).items()
+        self.unsent = [name for epoch, name in written if epoch <= position.epoch]
 
     def begin_phase(self, settings: TrainConfig, loader: Loader, position: Position) -> None:
         """Another phase, with settings and batches of its own."""
@@ -115,16 +116,11 @@ class RunLog:
 
     def committed(self) -> None:
         """A checkpoint is on disk: deliver up to it, or say once that nobody answers."""
-        waiting = self.outbox.deliver(self.run)
-        if waiting and not self.away:
+        away = not deliver(self.run, self.outbox, self.directory, self.unsent)
+        if away and not self.away:
             say("train", "MLflow does not answer; metrics are kept and delivered later")
-        self.away = waiting > 0
-        if self.unsent and not self.away:
-            for name in [*self.unsent, "curves.svg"]:
-                # Of an earlier run somebody may have removed them.
-                with contextlib.suppress(FileNotFoundError):
-                    self.run.log_text((self.directory / name).read_text(encoding="utf-8"), name)
-            self.unsent = []
+        self.away = away
+        self.unsent = self.unsent if away else []
 
     def samples(self, evaluation: Evaluation, epoch: int) -> None:
         """Write the epoch's captions of the same few validation pictures, and the curves so far.
@@ -136,9 +132,9 @@ class RunLog:
         shown = zip(evaluation.image_ids[:count], evaluation.captions[:count], strict=True)
         captions = [{"id": i, "caption": c.text, "score": c.score} for i, c in shown]
         text = json.dumps({"epoch": epoch, "captions": captions}, ensure_ascii=False, indent=1)
-        storage.commit(self.directory / "samples" / f"{epoch:04d}.json", text + "\n")
-        storage.commit(self.directory / "curves.svg", draw_curves(self.outbox.points))
-        self.unsent.append(f"samples/{epoch:04d}.json")
+        storage.commit(self.directory / sample(epoch), text + "\n")
+        storage.commit(self.directory / CURVES, draw_curves(self.outbox.points))
+        self.unsent.append(sample(epoch))
 
 
 class NoLog(RunLog):

@@ -21,7 +21,7 @@ from pipeline.train.augment import Augmentation
 from pipeline.train.build import begin, build_captioner
 from pipeline.train.captions import EncodedCaptions
 from pipeline.train.checkpoints import Checkpoints
-from pipeline.train.checks import require_precision, require_settings
+from pipeline.train.checks import require_compiler, require_precision, require_settings
 from pipeline.train.deterministic import deterministic
 from pipeline.train.distributed import Ranks
 from pipeline.train.ending import add_photos, choose_model, keep_model
@@ -57,6 +57,7 @@ class TrainingRun:
         require_settings(config, shard_set, self.ranks.world)
         self.device = self.ranks.device(config.device)
         require_precision(config.train, self.device)
+        require_compiler(config.train, self.device)
         if (threads := config.threads or self.ranks.threads) is not None:
             torch.set_num_threads(threads)
         self.settings, self.work, self.directory = config.train, work, directory
@@ -181,7 +182,7 @@ class TrainingRun:
         # Closed at once when a step fails, so that no thread reads on.
         with contextlib.closing(self.loader.batches(position.epoch, position.batch)) as batches:
             for batch in batches:
-                outcome = self.step(batch, position.step)
+                outcome = self._step(batch, stop)
                 due = time.monotonic() - saved_at >= self.settings.checkpoint_seconds
                 save, leave = self._advance(batch, outcome, due, stop.asked)
                 if self._collapsed():
@@ -193,6 +194,18 @@ class TrainingRun:
         self._end_epoch(time.monotonic() - started)
         if not position.finished:
             self._check(self.ranks.total([stop.asked])[0] > 0)
+
+    def _step(self, batch: Batch, stop: StopRequest) -> Outcome:
+        try:
+            return self.step(batch, self.position.step)
+        except Exception:
+            # A signal to the whole process group ends the compilers that torch waits for, too.
+            if not (stop.asked and self.settings.compile):
+                raise
+            raise StoppedError(
+                "stopped by SIGTERM while a step was compiled; run the same command again to go on "
+                "from the last checkpoint"
+            ) from None
 
     def _collapsed(self) -> bool:
         """Whether the guard ended training; the best epoch so far is what is kept."""

@@ -74,6 +74,19 @@ def test_damage_is_named(directory):
     weights.unlink()
     with pytest.raises(WeightsError, match="missing"):
         load_captioner(directory)
+    weights.write_bytes(data)
+    tokenizer = directory / "tokenizer.json"
+    text = tokenizer.read_text()
+    # Still a tokenizer of as many words: captions would say one for another.
+    words = list(storage.parse_json(text)["model"]["vocab"])[-2:]
+    swapped = text.replace(words[0], "\0").replace(words[1], words[0]).replace("\0", words[1])
+    assert swapped != text
+    tokenizer.write_text(swapped)
+    with pytest.raises(ModelError, match=r"tokenizer\.json is damaged: its SHA-256"):
+        load_captioner(directory)
+    tokenizer.unlink()
+    with pytest.raises(ModelError, match=r"tokenizer\.json is missing"):
+        load_captioner(directory)
     (directory / "captioner.json").write_text("{")
     with pytest.raises(ModelError, match="not JSON"):
         load_captioner(directory)
@@ -112,7 +125,7 @@ def test_files_that_do_not_belong_together_are_named(directory):
     assert "\n" not in other_version and "use the version that made it" in other_version
     assert "no eos = 99" in refused(tokenizer={**good["tokenizer"], "eos": 99})
     (directory / "tokenizer.json").write_text(Tokenizer.train(["another"]).to_json())
-    assert "5 words, the model 10" in refused()
+    assert "5 words, the model 10" in refused(tokenizer_sha256=None), "as earlier versions wrote it"
     (directory / "tokenizer.json").unlink()
     for read in (model_fingerprint, load_captioner):
         with pytest.raises(ModelError, match="no tokenizer"):

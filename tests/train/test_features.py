@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from coloured_squares import make_data, settings
 
+from pipeline import storage
 from pipeline.config_recipe import AugmentConfig
 from pipeline.errors import ModelError, ShardError
 from pipeline.evaluate import load_pixels
@@ -16,6 +19,7 @@ from pipeline.images import Transform, normalise
 from pipeline.models.build import build
 from pipeline.shard import shard
 from pipeline.shards import ShardReader
+from pipeline.train import features
 from pipeline.train.augment import Augmentation
 from pipeline.train.features import FeatureCache
 
@@ -41,6 +45,17 @@ NORM = "frozen.4.1.bn2.weight"
 
 def cache(model, reader, tmp_path, **options):
     return FeatureCache(model, TRANSFORM, reader, tmp_path / "features", 3, **options)
+
+
+def test_features_that_another_run_is_making_are_waited_for(model, reader, tmp_path, monkeypatch):
+    told = threading.Event()
+    monkeypatch.setattr(features, "say", lambda stage, text: told.set() if "waiting" in text else 0)
+    with ThreadPoolExecutor(1) as other:
+        with storage.lock(tmp_path / "features"):
+            waiting = other.submit(cache, model, reader, tmp_path)
+            assert told.wait(60)
+            assert not list((tmp_path / "features").glob("*.npy"))
+        assert waiting.result(60)(0, 7).shape[0] == 7
 
 
 def test_features_of_pictures_and_of_their_versions(model, reader, tmp_path):

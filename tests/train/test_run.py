@@ -13,11 +13,12 @@ from coloured_squares import make_data, settings
 from safetensors.torch import load_file
 
 from pipeline import storage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoppedError, TrackingAwayError
 from pipeline.metrics import Scores
 from pipeline.records import Checkpoint
 from pipeline.shard import shard
 from pipeline.tracking import Tracker
+from pipeline.tracking.runs import TrackedRun
 from pipeline.train import run as run_module
 from pipeline.train import train
 from pipeline.train.validation import Validation
@@ -125,11 +126,77 @@ def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, caps
     (run_directory(record) / "delivered.json").unlink()
     capsys.readouterr()
     assert train(config, work, shards) == record
-    assert "metrics delivered" in capsys.readouterr().err
+    assert "metrics and captions delivered" in capsys.readouterr().err
     history = Tracker(work).client.get_metric_history(record.run_id, "val_cider")
     assert len(history) == 1, "sent twice, there once"
     assert train(config, work, shards) == record
     assert "delivered" not in capsys.readouterr().err
+
+
+def test_what_waited_for_a_server_that_was_away_arrives_when_it_is_back(
+    data, work, monkeypatch, capsys
+):
+    config = settings(data, "train.epochs=3")
+    shards = shard(config, work)
+    with monkeypatch.context() as away:
+        for request in ("log_text", "log_points"):
+            answer = getattr(TrackedRun, request)
+
+            def until_the_second_epoch(run, *what, answer=answer):
+                later = list(work.glob("train/*/samples/0002.json"))
+                return False if later else answer(run, *what)
+
+            away.setattr(TrackedRun, request, until_the_second_epoch)
+        record = train(config, work, shards)
+    assert capsys.readouterr().err.count("metrics are kept and delivered later") == 1
+    client = Tracker(work).client
+
+    def arrived():
+        return [Path(a.path).name for a in client.list_artifacts(record.run_id, "samples")]
+
+    assert arrived() == ["0001.json"]
+    with monkeypatch.context() as away:
+
+        def refuse(*_, **__):
+            raise TrackingAwayError("MLflow does not answer")
+
+        away.setattr(Tracker, "run", refuse)
+        assert train(config, work, shards) == record, "it needs no server"
+    assert "metrics still wait" in capsys.readouterr().err
+    assert train(config, work, shards) == record
+    assert arrived() == ["0001.json", "0002.json", "0003.json"]
+    curves = Path(client.download_artifacts(record.run_id, "curves.svg")).read_text()
+    assert curves == (run_directory(record) / "curves.svg").read_text()
+    assert len(client.get_metric_history(record.run_id, "val_cider")) == 3
+
+
+def test_a_compiler_that_is_missing_stops_it_before_any_work(data, work, monkeypatch):
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nonexistent/g++"))
+    config = settings(data, "train.compile=true")
+    shards = shard(config, work)
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler .* set train.compile = false"):
+        train(config, work, shards)
+    assert not list(work.glob("features/*"))
+
+
+def test_sigterm_that_ends_the_compiler_too_stops_it_and_is_no_failure(data, work, monkeypatch):
+    config = settings(data, "train.compile=true")
+    shards = shard(config, work)
+
+    def compiler_killed(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("g++ ended by signal 15")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "require_compiler", lambda *_: None)
+        patch.setattr(run_module.Stepper, "__call__", compiler_killed)
+        with pytest.raises(StoppedError, match="while a step was compiled; run the same command"):
+            train(config, work, shards)
+        patch.setattr(run_module.Stepper, "__call__", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config, work, shards)
 
 
 class Judge:

@@ -120,7 +120,7 @@ def test_a_tokenizer_from_a_file(data, tmp_path):
     with pytest.raises(DataError, match="no finished checkpoint"):  # another file, another model
         find_checkpoint(config, tmp_path, shards)
     file.unlink()
-    with pytest.raises(ModelError, match="no tokenizer"):
+    with pytest.raises(ModelError, match=r"train\.tokenizer\.path = 't': no tokenizer"):
         train(config, tmp_path, shards)
 
 
@@ -139,19 +139,28 @@ def test_finished_work_is_recognised_without_training(data, tmp_path, capsys):
         find_checkpoint(settings(data, "train.epochs=2"), tmp_path, shards)
 
 
-@pytest.mark.parametrize(
-    "lost", ["model.safetensors", "document_frequencies.parquet", "photos.parquet"]
-)
-def test_a_model_that_lost_a_file_is_trained_again(data, tmp_path, lost):
+FILES = ["model.safetensors", "tokenizer.json", "document_frequencies.parquet", "photos.parquet"]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("change", ["lost", "cut short"])
+def test_a_model_with_a_file_that_is_not_what_it_was_is_trained_again(
+    data, tmp_path, capsys, file, change
+):
     consensus = "train.generation.consensus={samples: 0, photos: 20}"
     config = settings(data, "train.epochs=1", consensus)
     shards = shard(config, tmp_path)
     model = Path(train(config, tmp_path, shards).path)
-    (model / lost).unlink()
+    whole = (model / file).read_bytes()
+    if change == "lost":
+        (model / file).unlink()
+    else:
+        (model / file).write_bytes(whole[:-9])
     with pytest.raises(DataError, match="captionmill train"):
         find_checkpoint(config, tmp_path, shards)
     train(config, tmp_path, shards)
-    assert (model / lost).is_file()
+    assert "incomplete or damaged: it is trained again" in capsys.readouterr().err
+    assert (model / file).read_bytes() == whole
 
 
 def test_checkpoints_that_a_finished_run_left_go_with_the_next_command(data, tmp_path):
