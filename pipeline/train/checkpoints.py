@@ -149,6 +149,8 @@ class Checkpoints:
                     f"the checkpoint {directory} is of another architecture than these settings; "
                     f"delete {self.directory} to start anew"
                 )
+            if self.ranks.first:
+                self._warn(position)
             self._restore(state, loaded, tensors, training["scaler"])
             return position
         if not self.ranks.first:
@@ -174,15 +176,25 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return [p for p in self.directory.iterdir() if p.name.isdigit()]
 
+    def _warn(self, position: Position) -> None:
+        """Say which epochs' ends are lost: better ones may come, or this run cannot end."""
+        for score in sorted(self._needed(position), key=lambda score: score.epoch):
+            try:
+                self.load(score)
+            except ModelError as error:
+                say("train", f"unless later epochs are better, this run cannot end: {error}")
+
+    def _needed(self, position: Position) -> set[EpochScore]:
+        """The epochs whose captioners the end of the run may ask for."""
+        averaged = position.ranked(self.average.count, self.average.of)
+        needed = {position.best, position.reference, *(averaged if self.average.count > 1 else [])}
+        return {score for score in needed if score is not None}
+
     def _prune(self, position: Position) -> None:
         # Those of later steps were damaged and passed over; the run comes by there again.
         present = self.path(position.step)
         kept = {p.name for p in sorted(p for p in self._all() if p <= present)[-self.keep :]}
-        needed = (position.best, position.reference)
-        kept |= {self.path(score.step).name for score in needed if score is not None}
-        if self.average.count > 1:
-            averaged = position.ranked(self.average.count, self.average.of)
-            kept |= {self.path(score.step).name for score in averaged}
+        kept |= {self.path(score.step).name for score in self._needed(position)}
         for path in self._all():
             if path.name not in kept:
                 shutil.rmtree(path)

@@ -57,6 +57,20 @@ def test_a_damaged_checkpoint_is_passed_over(make_run, tmp_path, capsys):
     assert [path.name for path in store.directory.iterdir()] == [store.path(1).name]
 
 
+def test_a_best_epoch_that_is_lost_is_told_of_when_the_run_goes_on(make_run, tmp_path, capsys):
+    state, store = make_run().state, Checkpoints(tmp_path / "checkpoints", keep=1)
+    best, later = EpochScore(epoch=1, step=1, cider=9), EpochScore(epoch=2, step=2, cider=8)
+    store.save(state, Position(step=1, epoch=1, scores=[best]))
+    store.save(state, Position(step=2, epoch=2, scores=[best, later]))
+    assert store.resume(state).step == 2
+    assert "cannot end" not in capsys.readouterr().err
+    (store.path(1) / "model.safetensors").write_bytes(b"")
+    assert store.resume(state).step == 2
+    said = capsys.readouterr().err
+    assert "unless later epochs are better, this run cannot end" in said
+    assert "the checkpoint of epoch 1 is lost" in said and "damaged" in said
+
+
 def test_a_moving_average_and_the_weights_come_back(make_run, tmp_path):
     run, other = make_run("train.ema=0.9"), make_run("train.ema=0.9")
     with torch.no_grad():
