@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import ConfigError, ModelNotFoundError, WeightsError
+from pipeline.models.digests import damaged
 from pipeline.progress import say
 from pipeline.promote import audit
 from pipeline.promote.audit import Entry
@@ -120,16 +121,14 @@ def require_whole(version: ModelVersion) -> None:
     """
     way_out = "take another version, or train it again"
     directory = version.directory
-    path = directory / "model.safetensors"
     try:
-        wanted = storage.read_json(directory / "captioner.json")["weights_sha256"]
-        found = storage.sha256_file(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        description = dict(storage.read_json(directory / "captioner.json"))
+    except (OSError, ValueError, TypeError) as error:
         raise WeightsError(
             f"{version.ref} cannot become champion: {directory} is incomplete ({error}); {way_out}"
         ) from None
-    if found != wanted:
-        raise WeightsError(f"{version.ref} cannot become champion: {path} is damaged; {way_out}")
+    for path, wrong in damaged(directory, description):
+        raise WeightsError(f"{version.ref} cannot become champion: {path} {wrong}; {way_out}")
 
 
 def _before(work: Path, target: ModelVersion) -> int | None:
