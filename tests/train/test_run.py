@@ -133,13 +133,14 @@ def test_metrics_that_waited_are_delivered_by_the_command_again(data, work, caps
     assert "delivered" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("refused", [("log_text", "log_points"), ("log_text",)])
 def test_what_waited_for_a_server_that_was_away_arrives_when_it_is_back(
-    data, work, monkeypatch, capsys
+    data, work, monkeypatch, capsys, refused
 ):
     config = settings(data, "train.epochs=3")
     shards = shard(config, work)
     with monkeypatch.context() as away:
-        for request in ("log_text", "log_points"):
+        for request in refused:
             answer = getattr(TrackedRun, request)
 
             def until_the_second_epoch(run, *what, answer=answer):
