@@ -36,7 +36,7 @@ SEARCHES: dict[str, tuple[int, dict[str, object] | None]] = {
     "beam 8, consensus of 40": (8, {"samples": 40}),
     "beam 8, photos": (8, {"samples": 0, "photos": 8192}),
     "beam 8, consensus of 40, mirrored": (8, {"samples": 40, "views": 2}),
-    "beam 8, the same, photos": (8, {"samples": 40, "views": 2, "photos": 8192}),
+    "beam 8, consensus of 40, mirrored, photos": (8, {"samples": 40, "views": 2, "photos": 8192}),
 }
 
 
