@@ -3,7 +3,7 @@
     model.safetensors           every tensor
     tokenizer.json              the `tokenizers` library's format
     captioner.json              architecture, special tokens, transform, generation settings,
-                                provenance
+                                provenance, the other files' SHA-256
     document_frequencies.parquet   of the training captions, for CIDEr
     photos.parquet              training photos, where captions are compared with theirs
 
